@@ -1,0 +1,46 @@
+"""Hydra's way in to the sweep: `hydra/launcher: tlbench` runs every job in a process of its own.
+
+Hydra imports this file whenever it composes a configuration, so the work stays in tlbench.sweep.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class TlbenchLauncherConf:
+    _target_: str = "hydra_plugins.tlbench_launcher.TlbenchLauncher"
+    n_jobs: int = 1
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="tlbench", node=TlbenchLauncherConf)
+
+
+class TlbenchLauncher(Launcher):
+    """Runs the jobs of a sweep as commands, `n_jobs` at a time."""
+
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        del task_function  # each job is a command that finds it by itself
+        self.context, self.config = hydra_context, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        from tlbench import sweep
+
+        def compose(overrides: Sequence[str]) -> Any:
+            return self.context.config_loader.load_sweep_config(self.config, list(overrides))
+
+        return sweep.launch(self.config, compose, job_overrides, initial_job_idx, self.n_jobs)

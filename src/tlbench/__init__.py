@@ -1,0 +1,3 @@
+"""tlbench: transfer-learning image classification from YAML."""
+
+__version__ = "0.1.0"

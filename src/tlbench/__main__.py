@@ -1,0 +1,7 @@
+"""`python -m tlbench` is `tlbench`."""
+
+import sys
+
+from tlbench.cli import main
+
+sys.exit(main())

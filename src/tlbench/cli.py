@@ -1,0 +1,150 @@
+"""The command line: a verb and its words -> a command, and the only place where an error ends.
+
+`main` is imported at every key press of tab completion, so nothing heavy is imported at the top.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tlbench.errors import ConfigError, TlbenchError
+
+USAGE = """\
+tlbench: transfer-learning image classification, from YAML to numbers
+
+  tlbench VERB [key=value ...] [flags]
+
+Verbs
+  train     train a classifier, keep its model, metrics and plots in a run folder
+              tlbench train backbone=mobilenetv3 head=exp
+              tlbench train data=image_folder data.root=my_photos trainable=false
+              tlbench train experiment=quickstart
+  summary   print the layers and parameter counts of what `train` would build
+              tlbench summary report=resnet50_fc
+
+Flags
+  --help        after a verb: every setting and choice of it
+  --multirun    every combination of comma-separated values, a process each
+  --version     the version
+  --traceback   show where an error comes from (or set TLBENCH_TRACEBACK=1)
+
+Tab completion in bash:  eval "$(tlbench -sc install=bash)"
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code: 0 done, 1 failed or partly done, 2 bad input, 130 Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "--traceback" in words:
+        words.remove("--traceback")
+        os.environ["TLBENCH_TRACEBACK"] = "1"
+    try:
+        return program(words)
+    except KeyboardInterrupt:
+        print("tlbench: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `tlbench ... | head` closed the pipe: nobody is left to tell
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        return 141
+    except Exception as error:
+        if os.environ.get("TLBENCH_TRACEBACK"):
+            raise
+        message, code = describe(error)
+        print(f"tlbench: error: {message}", file=sys.stderr)
+        return code
+
+
+def program(words: list[str]) -> int:
+    """The pure path: finds the verb and runs it; errors go up."""
+    if words[:1] == ["-sc"] or words[:1] == ["--shell-completion"]:
+        return complete(words[1:])
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if words[0] == "--version":
+        from tlbench import __version__
+
+        print(f"tlbench {__version__}")
+        return 0
+    verb, *rest = words
+    if verb not in VERBS:
+        from tlbench.config import suggest
+
+        raise ConfigError(f"Unknown verb '{verb}'. {suggest(verb, VERBS)}")
+    return VERBS[verb](rest) or 0
+
+
+def train(words: list[str]) -> None:
+    """`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
+    from tlbench import hydra_app
+
+    hydra_app.run("train", words, _train_job)
+
+
+def summary(words: list[str]) -> None:
+    """`tlbench summary [overrides]`: the layer table, and nothing left behind."""
+    from tlbench import hydra_app
+
+    hydra_app.run("summary", [*words, "hydra.run.dir=."], _summary_job)
+
+
+def _train_job(config: Any, folder: Path) -> None:
+    from tlbench.train import train
+
+    train(config, folder, command=shlex.join(["tlbench", *sys.argv[1:]]))
+
+
+def _summary_job(config: Any, folder: Path) -> None:
+    del folder
+    from tlbench.summary import summary
+
+    summary(config)
+
+
+VERBS: dict[str, Callable[[list[str]], int | None]] = {"train": train, "summary": summary}
+
+
+def complete(words: list[str]) -> int:
+    """Tab completion. Hydra's bash script calls without the verb, which stands in COMP_LINE."""
+    from tlbench import hydra_app
+
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()
+    if words[:1] == ["query=bash"]:
+        verb = typed[1] if len(typed) > 1 else ""
+        if verb not in VERBS or line == f"{typed[0]} {verb}":
+            print(" ".join(VERBS))
+            return 0
+        os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
+        words = [*words, *_config_dir(typed)]
+    hydra_app.run("train", ["-sc", *words], _train_job)
+    return 0
+
+
+def _config_dir(typed: list[str]) -> list[str]:
+    """The --config-dir on the line being completed, so that its files are offered too."""
+    for i, word in enumerate(typed):
+        if word.startswith("--config-dir="):
+            return [word]
+        if word in ("--config-dir", "-cd") and i + 1 < len(typed):
+            return [f"--config-dir={typed[i + 1]}"]
+    return []
+
+
+def describe(error: Exception) -> tuple[str, int]:
+    """The one line and the exit code of an error."""
+    if isinstance(error, TlbenchError):
+        return " ".join(str(error).split()), error.exit_code
+    if type(error).__module__.startswith(("hydra", "omegaconf")):
+        from tlbench import hydra_app
+
+        return hydra_app.explain(error), 2
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or error}{where}", 2
+    kind = type(error).__name__
+    text = " ".join(str(error).split())
+    return f"internal error, please report it: {kind}: {text} (--traceback shows where)", 70

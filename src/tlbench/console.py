@@ -1,0 +1,54 @@
+"""Two consoles with one set of named styles: results on stdout, progress and messages on stderr.
+
+Rich honours NO_COLOR and falls back to plain text where a stream is no terminal. The colours are
+from the colour-blind safe palette of Okabe and Ito (2008) and serve the plots too.
+"""
+
+import logging
+
+from rich.console import Console
+from rich.theme import Theme
+
+BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#56B4E9",
+    "#CC79A7",
+)
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
+
+THEME = Theme(
+    {
+        "title": "bold",
+        "good": GREEN,
+        "bad": f"bold {VERMILION}",
+        "warn": ORANGE,
+        "path": SKY,
+        "hint": "dim",
+        "number": "bold",
+    },
+    inherit=True,
+)
+
+out = Console(theme=THEME, highlight=False)
+err = Console(theme=THEME, highlight=False, stderr=True)
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on the error console, above whatever is live there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "warn" if record.levelno >= logging.WARNING else None
+        err.print(self.format(record), style=style, markup=False, soft_wrap=True)
+
+
+def start_logging() -> None:
+    """Show what tlbench logs; a second call changes nothing."""
+    log = logging.getLogger("tlbench")
+    log.setLevel(logging.DEBUG)
+    log.propagate = False
+    if not any(isinstance(handler, _Lines) for handler in log.handlers):
+        lines = _Lines(logging.INFO)
+        log.addHandler(lines)

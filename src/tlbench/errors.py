@@ -1,0 +1,37 @@
+"""The error family: what a user sees of a failure is the message of one of these, on one line."""
+
+
+class TlbenchError(Exception):
+    """Root of every error tlbench raises; `exit_code` is what the command then returns."""
+
+    exit_code = 1
+
+
+class UserError(TlbenchError):
+    """The command, a setting or a file of the user's does not fit; the message says how to mend it."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A configuration value or key that cannot be used."""
+
+
+class DataError(UserError):
+    """Images or labels that are missing, unreadable or too few."""
+
+
+class WeightsError(UserError):
+    """Backbone weights that cannot be fetched, read or fitted."""
+
+
+class DeviceError(UserError):
+    """A device that is not there, or too small for the work."""
+
+
+class RunError(UserError):
+    """A run folder that cannot be written or read."""
+
+
+class SweepError(TlbenchError):
+    """Some jobs of a sweep failed; the others finished."""

@@ -1,0 +1,115 @@
+"""Hydra inside a verb: composes conf/, calls a job with a checked Config, words its errors."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from tlbench import config as schema
+from tlbench.config import Config, suggest
+from tlbench.errors import ConfigError
+
+Job = Callable[[Config, Path], None]
+
+
+def conf_dir() -> Path:
+    """The folder of values: inside the installed package, or beside src/ in a checkout."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def run(verb: str, words: list[str], job: Job) -> None:
+    """Give Hydra the words of a verb: it composes, or shows, or completes, or calls the job."""
+    _check_flags(words)
+    failures: list[Exception] = []
+
+    def task(composed: DictConfig) -> None:
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        try:
+            job(schema.load(composed), folder)
+        except Exception as error:
+            if hydra_config.mode != RunMode.RUN:
+                raise  # a launcher other than ours learns of a failure this way
+            failures.append(error)  # Hydra would print its own lines about an error it sees
+        finally:
+            _remove_empty(folder)
+
+    # Hydra prints its own version of an error and exits unless it is told to raise it.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    original, sys.argv = sys.argv, [sys.argv[0], *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except SystemExit as exit:  # Hydra leaves this way after --help
+        if exit.code not in (0, None):
+            raise
+    finally:
+        sys.argv = original
+    if failures:
+        raise failures[0]
+
+
+def _check_flags(words: list[str]) -> None:
+    """Refuse an unknown flag in one line; argparse by itself would print its whole usage."""
+    parser = get_args_parser()
+
+    def error(message: str) -> NoReturn:
+        raise ConfigError(f"{message}. --help and --hydra-help list the flags.")
+
+    parser.error = error  # type: ignore[method-assign]
+    flags = parser.parse_args(words)
+    modes = (flags.cfg, flags.info, flags.multirun, flags.run, flags.shell_completion)
+    if sum(bool(mode) for mode in modes) > 1:
+        raise ConfigError("Only one of --multirun, --cfg, --info, --run and -sc at a time.")
+    if flags.resolve and flags.cfg is None:
+        raise ConfigError("--resolve goes with --cfg, as in: --cfg job --resolve")
+
+
+def explain(error: Exception) -> str:
+    """One line from what Hydra or OmegaConf raised."""
+    cause = error.__cause__
+    message = str(error).strip()
+    if match := re.match(r"Could not override '([\w.@/-]+)'", message):
+        return _unknown_setting(match[1])
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = (error.missing_cfg_file or "").rpartition("/")
+        return f"Unknown {group} '{name}'. {suggest(name, error.options)}"
+    if isinstance(cause, OmegaConfBaseException):
+        return schema.explain(cause)
+    if isinstance(error, OmegaConfBaseException):
+        return schema.explain(error)
+    return " ".join(message.split())
+
+
+def _unknown_setting(key: str) -> str:
+    """Words for a key that is in no YAML: a group that was misspelt, or a value."""
+    from dataclasses import fields, is_dataclass
+
+    level, names = Config, [field.name for field in fields(Config)]
+    parent, _, last = key.rpartition(".")
+    for part in parent.split(".") if parent else []:
+        types = {field.name: field.type for field in fields(level)} if is_dataclass(level) else {}
+        if part not in types:
+            return f"Unknown setting '{key}'. {suggest(part, names)}"
+        level = types[part]
+        names = [field.name for field in fields(level)] if is_dataclass(level) else []
+    groups = [p.name for p in conf_dir().iterdir() if p.is_dir()] if not parent else []
+    return f"Unknown setting '{key}'. {suggest(last, {*names, *groups})}"
+
+
+def _remove_empty(folder: Path) -> None:
+    """Hydra makes the output folder before the job starts: leave nothing of a job that never did."""
+    for path in (folder, *folder.parents):
+        if path == Path.cwd() or not path.is_dir() or any(path.iterdir()):
+            return
+        path.rmdir()

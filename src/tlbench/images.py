@@ -1,0 +1,177 @@
+"""Images as rows of one table: arrays in memory, or files that are decoded when they are asked for.
+
+Both answer `batch(indices) -> (n, height, width, 3) uint8 in 0-255`, and `ids`: a digest of what each
+image shows, the same for equal images wherever they stand.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tlbench.errors import DataError
+
+# What Image.open may take: raster formats of photographs and drawings, none that runs a program.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "MPO")
+SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm .avif".split())
+MAX_PIXELS = 200_000_000
+
+DIGEST_BYTES = 16
+
+
+class Images(Protocol):
+    """A table of images of one size."""
+
+    shape: tuple[int, int, int]
+    ids: np.ndarray  # (images,), 16-byte void: a digest of each image
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass
+class ArrayImages:
+    """Images held in memory; pixels: (images, height, width, 3), uint8 in 0-255."""
+
+    pixels: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> "ArrayImages":
+        """A table that digests the pixels itself."""
+        return cls(pixels, as_ids([_digest(image.tobytes()) for image in pixels]))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.pixels.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        return self.pixels[indices]
+
+
+@dataclass
+class FileImages:
+    """Images decoded from their files, in parallel, each time they are asked for."""
+
+    paths: Sequence[Path]
+    ids: np.ndarray
+    size: int
+    resize: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.size, self.size, 3)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        return np.stack(list(_POOL.map(self._decode, indices)))
+
+    def _decode(self, index: int) -> np.ndarray:
+        return decode(self.paths[index], self.size, self.resize)
+
+
+def as_ids(digests: Sequence[bytes]) -> np.ndarray:
+    """Digests of 16 bytes as one array, (images,)."""
+    return np.frombuffer(b"".join(digests), dtype=f"V{DIGEST_BYTES}")
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+# Pillow releases the interpreter's lock while it decodes and resizes, so threads use every core.
+_POOL = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+
+
+def decode(path: Path, size: int, resize: str) -> np.ndarray:
+    """One image file as (size, size, 3) uint8 in 0-255, upright, on white where it is transparent.
+
+    resize: "crop" cuts the middle square, "pad" adds black, "stretch" changes the aspect. Raises
+    DataError with the reason when the file is no image, is damaged, or has over 200 million pixels.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+            warnings.simplefilter("ignore")  # of odd metadata: the pixels are what counts
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f"{path}: {image.width} x {image.height} pixels are too many.")
+            image.draft("RGB", _draft_size(image, size, resize))
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(_square(_as_rgb(upright), size, resize))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
+        reason = "empty file" if path.is_file() and path.stat().st_size == 0 else str(error)
+        raise DataError(f"{path}: not a readable image ({reason}).") from error
+
+
+def _draft_size(image: Image.Image, size: int, resize: str) -> tuple[int, int]:
+    """The least size a JPEG may be decoded at (a half, a quarter, an eighth) without losing detail."""
+    # Twice the size that is kept leaves the resampling filter something to work with.
+    shorter = min(image.size)
+    if resize == "pad":
+        shorter = max(image.size)
+    scale = 2 * size / shorter
+    return (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Any mode to RGB: 16-bit gray is scaled to 8, transparency is laid on white."""
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.float32)
+        image = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
+def _square(image: Image.Image, size: int, resize: str) -> Image.Image:
+    if resize == "crop":
+        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    if resize == "pad":
+        return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def read(
+    paths: Sequence[Path], size: int, resize: str, memory_limit_bytes: float
+) -> tuple[Images, np.ndarray, list[str]]:
+    """Image files as a table, which of the paths are in it, and a line for each that is not.
+
+    Every file is decoded once here: a damaged one is found now and not in mid-training. What fits
+    memory_limit_bytes stays decoded.
+    """
+    keep = len(paths) * size * size * 3 <= memory_limit_bytes
+    pixels = np.empty((len(paths), size, size, 3), np.uint8) if keep else None
+    digests: list[bytes] = [b""] * len(paths)
+
+    def check(index: int) -> str | None:
+        try:
+            decoded = decode(paths[index], size, resize)
+        except DataError as error:
+            return str(error)
+        digests[index] = _digest(paths[index].read_bytes())
+        if pixels is not None:
+            pixels[index] = decoded
+        return None
+
+    problems = list(_POOL.map(check, range(len(paths))))
+    good = np.array([i for i, problem in enumerate(problems) if problem is None], dtype=np.int64)
+    ids = as_ids([digests[i] for i in good])
+    unreadable = [problem for problem in problems if problem is not None]
+    if pixels is not None:
+        return ArrayImages(pixels if len(good) == len(paths) else pixels[good], ids), good, unreadable
+    return FileImages([paths[i] for i in good], ids, size, resize), good, unreadable

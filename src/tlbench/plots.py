@@ -1,0 +1,85 @@
+"""Pictures of runs. No TensorFlow."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from tlbench import console
+from tlbench.run import atomic
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
+from matplotlib.ticker import MaxNLocator  # noqa: E402
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "font.size": 10,
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "legend.frameon": False,
+    "text.parse_math": False,  # class names and titles are shown as they are
+}
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
+    plt.close(figure)
+
+
+def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Accuracy and loss over epochs, training and validation, with a line where a stage begins."""
+    epochs = [record["epoch"] for record in history]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        for axis, name in zip(axes, ("accuracy", "loss"), strict=True):
+            for prefix, label, color, marker in (
+                ("", "training", console.BLUE, "o"),
+                ("val_", "validation", console.VERMILION, "s"),
+            ):
+                values = [record[prefix + name] for record in history]
+                axis.plot(epochs, values, color=color, marker=marker, markersize=4, label=label)
+            for before, after in zip(history, history[1:], strict=False):
+                if before["stage"] != after["stage"]:
+                    axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
+            axis.set(title=name, xlabel="epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[1].set_ylim(bottom=0)
+        axes[0].legend(loc="lower right")
+        figure.suptitle(title, x=0.01, ha="left")
+        _save(figure, path)
+
+
+def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
+    """Share of each true class (row) that was predicted as each class (column); counts in small ones."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(class_names)
+    side = float(np.clip(2.2 + 0.34 * classes, 4.5, 22))
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        figure, axis = plt.subplots(figsize=(side + 1, side), layout="constrained")
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        size = 9 if classes <= 30 else 5
+        axis.set_xticks(range(classes), [_short(n) for n in class_names], rotation=90, fontsize=size)
+        axis.set_yticks(range(classes), [_short(n) for n in class_names], fontsize=size)
+        axis.set(xlabel="predicted", ylabel="true", title=title)
+        if classes <= 30:
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                color = "white" if share[row, column] > 0.6 else "black"
+                axis.text(
+                    *(column, row, str(counts[row, column])),
+                    **{"ha": "center", "va": "center", "color": color, "fontsize": 7},
+                )
+        figure.colorbar(image, ax=axis, shrink=0.7, label="share of the true class")
+        _save(figure, path)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else name[:23] + "…"

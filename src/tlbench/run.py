@@ -1,0 +1,195 @@
+"""One run's folder: what is written there, whole or not at all, and how it is read back."""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from tlbench import config
+from tlbench.config import Config
+from tlbench.errors import RunError
+
+FORMAT = 1  # of the folder; a newer one is refused by older versions
+PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
+
+log = logging.getLogger("tlbench")
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with its suffix, that takes its place when the block ends well."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all; NumPy scalars become plain numbers."""
+    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+@dataclass
+class Run:
+    """A run folder. As a context it is `running`, and `completed` or `failed` when the block ends."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def start(
+        cls, folder: Path, cfg: Config, command: str, facts: Mapping[str, object]
+    ) -> "Run":
+        """Take a folder for a new run. Raises RunError when it holds one, or cannot be written."""
+        if (folder / "manifest.json").exists():
+            raise RunError(f"{folder} holds a run already. Choose another folder: hydra.run.dir=...")
+        manifest = {
+            "format": FORMAT,
+            "status": "running",
+            "command": command,
+            "config_hash": cfg.config_hash,
+            "started": _now(),
+            "versions": _versions(),
+            "git_commit": _git_commit(),
+            **facts,
+        }
+        run = cls(folder, manifest)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / "config.yaml", cfg.to_yaml())
+            run._save()
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be written ({error.strerror}). Choose another folder: hydra.run.dir=..."
+            ) from error
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Read a run's manifest. Raises RunError when the folder is no run or of a newer version."""
+        path = folder / "manifest.json"
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(manifest, dict) or "status" not in manifest:
+                raise ValueError("no status")
+        except FileNotFoundError:
+            raise RunError(f"{folder} is no run: it has no manifest.json.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} is damaged ({error}).") from error
+        if manifest.get("format", 0) > FORMAT:
+            raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
+        return cls(folder, manifest)
+
+    @property
+    def status(self) -> str:
+        return self.manifest["status"]
+
+    def config(self) -> Config:
+        """The resolved configuration of the run."""
+        path = self.folder / "config.yaml"
+        if not path.is_file():
+            raise RunError(f"{self.folder} has no config.yaml.")
+        return config.load(path)
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds; empty before the run is evaluated."""
+        path = self.folder / "metrics.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def record(self, **facts: object) -> None:
+        """Add facts to the manifest."""
+        self.manifest.update(facts)
+        self._save()
+
+    def __enter__(self) -> Self:
+        self._log_file = logging.FileHandler(self.folder / "train.log", encoding="utf-8")
+        self._log_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(self._log_file)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.record(status="completed", finished=_now())
+        else:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.debug("%s", reason, exc_info=error)
+            with contextlib.suppress(OSError):  # the error itself is what the user has to see
+                self.record(status=status, reason=reason, finished=_now())
+        log.removeHandler(self._log_file)
+        self._log_file.close()
+
+    def _save(self) -> None:
+        write_json(self.folder / "manifest.json", self.manifest)
+
+
+def find(paths: list[Path]) -> list[Run]:
+    """Every run at or below the paths, in the order of their folders' names."""
+    manifests = sorted({m for path in paths for m in path.rglob("manifest.json")}, key=_natural)
+    runs = []
+    for manifest in manifests:
+        with contextlib.suppress(RunError):
+            runs.append(Run.open(manifest.parent))
+    return runs
+
+
+def _natural(path: Path) -> list[tuple[int, int | str]]:
+    """Sorts job 10 of a sweep after job 9."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in path.parts]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout the command was typed in, where there is one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

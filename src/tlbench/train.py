@@ -1,0 +1,193 @@
+"""The main path: configuration -> data -> classifier -> stages -> evaluation -> run folder."""
+
+import csv
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+
+from tlbench import console, data, evaluation, hardware, model, plots, training, weights
+from tlbench.config import Config
+from tlbench.data import Dataset
+from tlbench.model import Classifier
+from tlbench.run import Run, atomic, write_json, write_text
+from tlbench.summary import layer_table
+from tlbench.training import Fitted
+
+log = logging.getLogger(__name__)
+
+INFERENCE_SAMPLE = 2000  # training images that are evaluated in inference mode
+WIDE_GAP = 0.1  # between training accuracy while training and in inference, worth a line
+
+
+def train(cfg: Config, folder: Path, command: str) -> None:
+    """Train what a configuration describes and leave a finished run in the folder."""
+    console.start_logging()
+    machine = hardware.prepare(cfg.device, cfg.precision, cfg.seed)
+    log.info("Running on %s", machine)
+    dataset = data.load(cfg.data, cfg.backbone.image_size)
+    _say_data(dataset)
+    classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
+    facts = _facts(cfg, machine, dataset, classifier)
+    with Run.start(folder, cfg, command, facts) as run:
+        _write_summary(run, classifier)
+        fitted = training.run_stages(classifier, dataset, cfg, machine)
+        results = _evaluate(run, classifier, dataset, cfg, fitted)
+        _write_results(run, classifier, dataset, fitted, results)
+    _say_results(run, results, cfg)
+
+
+def _say_data(dataset: Dataset) -> None:
+    counts = ", ".join(f"{len(rows):,} {name}" for name, rows in dataset.splits.items())
+    log.info("%d classes: %s images", len(dataset.class_names), counts)
+    for line in dataset.unreadable[:10]:
+        log.warning("Skipped %s", line)
+    if dataset.unreadable:
+        log.warning("%d images cannot be read and were left out", len(dataset.unreadable))
+
+
+def _facts(
+    cfg: Config, machine: hardware.Hardware, dataset: Dataset, classifier: Classifier
+) -> dict[str, object]:
+    """What the manifest records of the run's surroundings."""
+    return {
+        "hardware": {
+            **hardware.describe(),
+            "device": machine.device,
+            "precision": machine.precision,
+            "xla": machine.jit_compile,
+            "reason": machine.reason,
+        },
+        "data": {
+            "name": cfg.data.name,
+            "fingerprint": dataset.fingerprint,
+            "class_names": dataset.class_names,
+            "images": {name: len(rows) for name, rows in dataset.splits.items()},
+            "unreadable": dataset.unreadable,
+        },
+        "weights": {"source": cfg.backbone.weights, "sha256": weights.digest(classifier.backbone)},
+    }
+
+
+def _write_summary(run: Run, classifier: Classifier) -> None:
+    table = layer_table(classifier)
+    console.err.print(table)
+    plain = Console(file=io.StringIO(), width=100)
+    plain.print(table)
+    write_text(run.folder / "summary.txt", plain.file.getvalue())  # type: ignore[attr-defined]
+
+
+def _evaluate(
+    run: Run, classifier: Classifier, dataset: Dataset, cfg: Config, fitted: Fitted
+) -> dict[str, Any]:
+    """Metrics of the final model; the test labels and probabilities are kept."""
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        return training.predict(classifier.model, dataset, rows, cfg.batch_size)
+
+    labels, probabilities = dataset.labels_of("test"), predict(dataset.splits["test"])
+    with atomic(run.folder / "predictions.npz") as temporary:
+        np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
+    sample = _sample(dataset.splits["train"], cfg.seed)
+    validation = dataset.splits["validation"]
+    last = fitted.history[-1]
+    trained_images = len(dataset.splits["train"]) * len(fitted.history)
+    return {
+        "parameters": classifier.parameters,
+        "trainable_parameters": classifier.trainable_parameters,
+        "accuracy": last["accuracy"],
+        "inference_accuracy": evaluation.accuracy(dataset.labels[sample], predict(sample)),
+        "val_accuracy": evaluation.accuracy(dataset.labels[validation], predict(validation)),
+        "epochs": len(fitted.history),
+        **evaluation.metrics(labels, probabilities, dataset.class_names),
+        "batch_norm_recalibrated": fitted.recalibrated,
+        "training_seconds": fitted.seconds,
+        "images_per_second": trained_images / fitted.seconds,
+        "peak_memory_bytes": hardware.peak_memory_bytes(),
+    }
+
+
+def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
+    chosen = np.random.default_rng(seed).permutation(rows)[:INFERENCE_SAMPLE]
+    return np.sort(chosen)
+
+
+def _write_results(
+    run: Run,
+    classifier: Classifier,
+    dataset: Dataset,
+    fitted: Fitted,
+    results: dict[str, Any],
+) -> None:
+    with atomic(run.folder / "model.keras") as temporary:
+        classifier.model.save(temporary)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fitted.history[0])
+    writer.writeheader()
+    writer.writerows(fitted.history)
+    write_text(run.folder / "history.csv", table.getvalue())
+    write_json(run.folder / "metrics.json", results)
+    with np.load(run.folder / "predictions.npz") as saved:
+        counts = evaluation.confusion(
+            saved["labels"], saved["probabilities"].argmax(axis=1), len(dataset.class_names)
+        )
+    pictures = run.folder / "plots"
+    pictures.mkdir(exist_ok=True)
+    title = f"test accuracy {results['evaluation']:.4f}"
+    plots.curves(fitted.history, run.folder.name, pictures / "curves.png")
+    plots.confusion_matrix(counts, dataset.class_names, title, pictures / "confusion_matrix.png")
+
+
+def _say_results(run: Run, results: dict[str, Any], cfg: Config) -> None:
+    """The figures, what stands out about them, where everything is, and what to try next."""
+    gap = results["accuracy"] - results["inference_accuracy"]
+    if gap > WIDE_GAP:
+        log.warning(
+            "Training accuracy was %.2f while training but %.2f in inference: batch normalization's moving "
+            "statistics do not fit the weights; set batch_norm.recalibrate=true.",
+            *(results["accuracy"], results["inference_accuracy"]),
+        )
+    console.out.print(_panel(run, results, cfg))
+
+
+def _panel(run: Run, results: dict[str, Any], cfg: Config) -> Any:
+    from rich.panel import Panel
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("test accuracy", f"[number]{results['evaluation']:.4f}[/]")
+    grid.add_row("macro F1, top 5", f"{results['macro_f1']:.4f}, {results['top5_accuracy']:.4f}")
+    grid.add_row("validation", f"{results['val_accuracy']:.4f}")
+    grid.add_row(
+        "training",
+        f"{results['accuracy']:.4f} ({results['inference_accuracy']:.4f} in inference)",
+    )
+    grid.add_row(
+        "cost",
+        f"{results['training_seconds']:.1f} s, {results['images_per_second']:,.0f} images/s, "
+        f"{results['peak_memory_bytes'] / 2**30:.1f} GiB at most",
+    )
+    if cfg.backbone.weights is None:
+        grid.add_row("weights", "random: nothing was downloaded, nothing was transferred")
+    try:
+        shown = run.folder.relative_to(Path.cwd())
+    except ValueError:
+        shown = run.folder
+    grid.add_row("run folder", f"[path]{escape(str(shown))}[/]")
+    grid.add_row("  pictures", "plots/curves.png, plots/confusion_matrix.png")
+    grid.add_row("  model", "model.keras (plain Keras, takes 0-255 pixels)")
+    grid.add_row("  numbers", "metrics.json, history.csv, predictions.npz")
+    grid.add_row("next", _next(cfg))
+    return Panel(grid, title="finished", title_align="left", expand=False)
+
+
+def _next(cfg: Config) -> str:
+    if cfg.data.name != "image_folder":
+        return "tlbench train data=image_folder data.root=my_photos trainable=false"
+    if cfg.trainable is False:
+        return "the same with trainable=true, or strategy=probe_finetune"
+    return "the same with head=exp, or another backbone=..."

@@ -1,0 +1,166 @@
+"""Backbone weights from a file: a Keras weights or model file, full or no-top, or an earlier run."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tlbench import config
+from tlbench.errors import ConfigError, TlbenchError, WeightsError
+from tlbench.hardware import keras
+
+LayerWeights = list[tuple[str, list[np.ndarray]]]  # (layer name, its arrays), in the network's order
+
+
+def load(backbone: keras.Model, application: Callable[..., keras.Model], path: str) -> None:
+    """Put the weights of a file into a backbone, layer by layer.
+
+    Layers are matched by name, or by order where a file's names are other; layers of the file that
+    the backbone lacks (a top) are left out. Raises WeightsError naming the first layer that does
+    not fit.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.keras"
+        if not file.is_file():
+            raise WeightsError(f"backbone.weights={path} is no finished run: it has no model.keras.")
+    if not file.is_file():
+        raise WeightsError(
+            f"backbone.weights={path} does not exist. Expected imagenet, null, a Keras file or a run folder."
+        )
+    try:
+        found = _read(file, backbone, application)
+    except TlbenchError:
+        raise
+    except Exception as error:  # h5py, zipfile and Keras each raise their own for a damaged file
+        raise WeightsError(
+            f"backbone.weights={path} is no Keras weights or model file ({_first_line(error)})."
+        ) from error
+    _assign(backbone, found, path)
+
+
+def digest(model: keras.Model) -> str:
+    """SHA-256, in hexadecimal, over every variable's name and value."""
+    sha = hashlib.sha256()
+    for variable in model.weights:
+        sha.update(variable.path.rpartition("/")[2].encode())
+        sha.update(np.ascontiguousarray(variable.numpy()).data)
+    return sha.hexdigest()
+
+
+def explain_build_failure(cfg: config.Backbone, error: Exception) -> TlbenchError:
+    """What a user can do when keras.applications refuses to build a backbone."""
+    text = _first_line(error)
+    if "fetch failure" in text or "urlopen" in text:
+        return WeightsError(
+            f"backbone.weights=imagenet could not be downloaded for {cfg.application} ({text}). Set "
+            "backbone.weights to a Keras weights file or an earlier run, or to null for random weights."
+        )
+    if least := re.search(r"[Ii]nput size must be at least (\d+)x", text):
+        return ConfigError(
+            f"backbone.image_size={cfg.image_size} is too small for {cfg.application}. "
+            f"Expected at least {least[1]}."
+        )
+    return ConfigError(f"backbone {cfg.name}: keras.applications.{cfg.application} refuses: {text}")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
+def _read(
+    file: Path, backbone: keras.Model, application: Callable[..., keras.Model]
+) -> LayerWeights:
+    if file.suffix == ".keras":
+        return _of_model(keras.models.load_model(file, compile=False, safe_mode=True), backbone)
+    if file.name.endswith(".weights.h5"):
+        return _of_weights_file(file, backbone, application)
+    with h5py.File(file) as opened:
+        group = opened["model_weights"] if "model_weights" in opened else opened
+        if "layer_names" not in group.attrs:
+            raise WeightsError(
+                f"backbone.weights={file} has no layers in it. Expected a Keras weights or model file."
+            )
+        return list(_of_h5(group))
+
+
+def _of_model(model: keras.Model, backbone: keras.Model) -> LayerWeights:
+    """Layers of the backbone inside a classifier, or of the model itself."""
+    inner = next((layer for layer in model.layers if layer.name == backbone.name), model)
+    return _layers(inner)
+
+
+def _layers(model: keras.Model) -> LayerWeights:
+    return [(layer.name, layer.get_weights()) for layer in model.layers if layer.weights]
+
+
+def _of_weights_file(
+    file: Path, backbone: keras.Model, application: Callable[..., keras.Model]
+) -> LayerWeights:
+    """Keras 3 weights files name no layers, so they are loaded into a network of the same shape."""
+    try:
+        backbone.load_weights(file)
+        return _layers(backbone)
+    except ValueError as no_top:
+        classes = _classes_of(file)
+        if classes is None:
+            raise WeightsError(
+                f"backbone.weights={file} does not fit {backbone.name}: {_first_line(no_top)}"
+            ) from no_top
+        full = application(include_top=True, weights=None, classes=classes)
+        full.load_weights(file)
+        return _layers(full)
+
+
+def _classes_of(file: Path) -> int | None:
+    """Width of the last layer in a Keras 3 weights file of a full network: its one-dimensional bias."""
+    shapes: list[tuple[int, ...]] = []
+    with h5py.File(file) as opened:
+        opened.visititems(
+            lambda name, item: shapes.append(item.shape)
+            if isinstance(item, h5py.Dataset) and re.search(r"(dense|conv2d)[^/]*/vars/1$", name)
+            else None
+        )
+    return shapes[-1][0] if shapes and len(shapes[-1]) == 1 else None
+
+
+def _of_h5(group: h5py.Group) -> LayerWeights:
+    """The older HDF5 layout, which keras.applications publishes its weights in."""
+    layers: LayerWeights = []
+    for raw in group.attrs["layer_names"]:
+        layer = group[_text(raw)]
+        if "layer_names" in layer.attrs:  # a network inside the network
+            layers += _of_h5(layer)
+        elif names := [_text(name) for name in layer.attrs.get("weight_names", [])]:
+            layers.append((_text(raw), [np.asarray(layer[name]) for name in names]))
+    return layers
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+def _assign(backbone: keras.Model, found: LayerWeights, path: str) -> None:
+    wanted = [layer for layer in backbone.layers if layer.weights]
+    named = dict(found)
+    by_name = all(layer.name in named for layer in wanted)
+    if not by_name and len(found) < len(wanted):
+        lost = next(layer.name for layer in wanted if layer.name not in named)
+        raise WeightsError(
+            f"backbone.weights={path} does not fit {backbone.name}: it has no layer '{lost}' "
+            f"({len(found)} layers with weights, {len(wanted)} expected)."
+        )
+    for layer, (name, arrays) in zip(wanted, found, strict=False):
+        if by_name:
+            name, arrays = layer.name, named[layer.name]
+        shapes = [tuple(variable.shape) for variable in layer.weights]
+        if shapes != [array.shape for array in arrays]:
+            raise WeightsError(
+                f"backbone.weights={path} does not fit {backbone.name}: layer '{layer.name}' expects {shapes}, "
+                f"the file's '{name}' holds {[array.shape for array in arrays]}."
+            )
+        layer.set_weights(arrays)
