@@ -96,6 +96,7 @@ def _fit(
             ),
             epochs=stage.epochs,
             steps_per_epoch=steps,
+            shuffle=False,  # the batches come shuffled
             callbacks=callbacks,
             verbose=0,
         )

@@ -1,0 +1,160 @@
+"""A sweep: each job is the command a user could type, in a process of its own.
+
+A process a job keeps memory flat, and a job that dies takes nothing with it. No TensorFlow here.
+"""
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tlbench import config, console, report
+from tlbench.errors import ConfigError, RunError, SweepError
+from tlbench.run import Run, write_text
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """One command of a sweep and the folder its run goes to."""
+
+    number: int
+    overrides: list[str]
+    folder: Path
+    label: str
+    command: list[str]
+    exit_code: int | None = None
+    last_words: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.number} {self.label}"
+
+
+def launch(
+    sweep_config: DictConfig,
+    compose: Callable[[Sequence[str]], DictConfig],
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+    n_jobs: int,
+) -> list[JobReturn]:
+    """Run every job, `n_jobs` at a time, and set them in one table.
+
+    compose: overrides -> the whole composed configuration. Every job's configuration is checked before
+    the first one starts. Raises ConfigError when there is no job, SweepError when any failed.
+    """
+    if not job_overrides:
+        raise ConfigError("The sweep has no job: a glob(...) in the command matches nothing.")
+    folder = Path(sweep_config.hydra.sweep.dir)
+    flags = _config_flags(sweep_config)
+    jobs = []
+    for number, overrides in enumerate(job_overrides, first_number):
+        composed = compose(overrides)
+        with open_dict(composed):
+            composed.hydra.job.num = composed.hydra.job.id = number
+        subfolder = folder / str(composed.hydra.sweep.subdir)
+        jobs.append(_job(number, list(overrides), composed, subfolder, flags))
+    console.start_logging()
+    with (
+        _progress(len(jobs)) as (progress, bar),
+        ThreadPoolExecutor(n_jobs, thread_name_prefix="job") as pool,
+    ):
+        for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
+            progress.advance(bar)
+    rows = [_row(job) for job in jobs]
+    console.out.print(report.table(rows))
+    write_text(folder / "table.md", report.markdown(rows))
+    console.out.print(f"[hint]table and runs in[/] [path]{folder}[/]", soft_wrap=True)
+    if failed := [job for job in jobs if job.exit_code]:
+        for job in failed:
+            console.err.print(f"job {job.name} failed: {job.last_words}", style="bad", markup=False)
+        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the others finished.")
+    return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED) for job in jobs]
+
+
+def _job(
+    number: int, overrides: list[str], composed: DictConfig, folder: Path, flags: list[str]
+) -> Job:
+    label = " ".join(overrides) or "default"
+    task = composed.copy()
+    with open_dict(task):
+        del task["hydra"]
+    try:
+        cfg = config.load(task)
+    except ConfigError as error:
+        raise ConfigError(f"job {number} ({label}): {error}") from error
+    words = [*overrides, f"hydra.run.dir={folder.absolute()}", *flags]
+    command = [sys.executable, "-m", "tlbench", "train", *words]
+    return Job(number, overrides, folder, cfg.published.label if cfg.published else label, command)
+
+
+def _config_flags(sweep_config: DictConfig) -> list[str]:
+    """The flags that let a job find the user's own YAML, as the sweep's command did."""
+    sources = OmegaConf.to_container(sweep_config.hydra.runtime.config_sources)
+    assert isinstance(sources, list)
+    own = [s["path"] for s in sources if s["provider"] == "command-line"]
+    name = sweep_config.hydra.job.config_name
+    return [f"--config-dir={path}" for path in own] + ([f"--config-name={name}"] if name != "train" else [])
+
+
+def _progress(total: int) -> Any:
+    """A bar of finished jobs below their lines, on a terminal."""
+    import contextlib
+
+    @contextlib.contextmanager
+    def live() -> Any:
+        columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(
+            *columns, console=console.err, transient=True, disable=not console.err.is_terminal
+        ) as progress:
+            yield progress, progress.add_task("", total=total)
+
+    return live()
+
+
+def _run(job: Job, *, several: bool) -> None:
+    """Run one job to its end, passing its lines on as they come."""
+    log.info("job %s: %s", job.number, shlex.join(["tlbench", "train", *job.overrides]))
+    process = subprocess.Popen(
+        job.command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "COLUMNS": str(console.err.width)},
+    )
+    assert process.stdout is not None
+    prefix = f"[{job.number}] " if several else "  "
+    for line in process.stdout:
+        log.info("%s%s", prefix, line.rstrip())
+        job.last_words = line.strip() or job.last_words
+    job.exit_code = process.wait()
+    if job.exit_code:
+        job.last_words = _reason(job)
+        log.warning("job %s failed: %s", job.name, job.last_words)
+
+
+def _reason(job: Job) -> str:
+    code = job.exit_code or 0
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return job.last_words.removeprefix("tlbench: error: ")
+
+
+def _row(job: Job) -> report.Row:
+    try:
+        return report.row(Run.open(job.folder), job.name)
+    except RunError:  # it failed before it had a folder
+        return report.Row(job.name, "failed", job.last_words, {}, None, None, comparable=False)
