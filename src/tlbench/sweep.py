@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -64,6 +65,7 @@ def launch(
         composed = compose(overrides)
         with open_dict(composed):
             composed.hydra.job.num = composed.hydra.job.id = number
+        HydraConfig.instance().set_config(composed)  # ${hydra:...} resolves against it
         subfolder = folder / str(composed.hydra.sweep.subdir)
         jobs.append(_job(number, list(overrides), composed, subfolder, flags))
     console.start_logging()
@@ -129,15 +131,15 @@ def _run(job: Job, *, several: bool) -> None:
     log.info("job %s: %s", job.number, shlex.join(["tlbench", "train", *job.overrides]))
     process = subprocess.Popen(
         job.command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,  # its results are a row of the sweep's table
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env={**os.environ, "COLUMNS": str(console.err.width)},
     )
-    assert process.stdout is not None
+    assert process.stderr is not None
     prefix = f"[{job.number}] " if several else "  "
-    for line in process.stdout:
+    for line in process.stderr:
         log.info("%s%s", prefix, line.rstrip())
         job.last_words = line.strip() or job.last_words
     job.exit_code = process.wait()
