@@ -26,7 +26,7 @@ class History(keras.callbacks.Callback):
         self.stage, self.total = name, epochs
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.began, self.trained = time.perf_counter(), None
+        self.began, self.trained = time.perf_counter(), 0.0
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         self.trained = self.trained or time.perf_counter()
@@ -87,7 +87,9 @@ class LiveDisplay(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.began = time.perf_counter()
-        self.progress.reset(self.bar, description=f"{self.stage} {epoch + 1}/{self.total}", figures="")
+        self.progress.reset(
+            self.bar, description=f"{self.stage} {epoch + 1}/{self.total}", figures=""
+        )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         if not console.err.is_terminal or logs is None:

@@ -81,27 +81,25 @@ def train(words: list[str]) -> None:
     """`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
     from tlbench import hydra_app
 
-    hydra_app.run("train", words, _train_job)
+    def job(cfg: Any, folder: Path) -> None:
+        from tlbench.train import train
+
+        train(cfg, folder, command=shlex.join(["tlbench", "train", *words]))
+
+    hydra_app.run(words, job)
 
 
 def summary(words: list[str]) -> None:
     """`tlbench summary [overrides]`: the layer table, and nothing left behind."""
     from tlbench import hydra_app
 
-    hydra_app.run("summary", [*words, "hydra.run.dir=."], _summary_job)
+    def job(cfg: Any, folder: Path) -> None:
+        del folder
+        from tlbench.summary import summary
 
+        summary(cfg)
 
-def _train_job(config: Any, folder: Path) -> None:
-    from tlbench.train import train
-
-    train(config, folder, command=shlex.join(["tlbench", *sys.argv[1:]]))
-
-
-def _summary_job(config: Any, folder: Path) -> None:
-    del folder
-    from tlbench.summary import summary
-
-    summary(config)
+    hydra_app.run([*words, "hydra.run.dir=."], job)
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {"train": train, "summary": summary}
@@ -109,8 +107,6 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {"train": train, "summary"
 
 def complete(words: list[str]) -> int:
     """Tab completion. Hydra's bash script calls without the verb, which stands in COMP_LINE."""
-    from tlbench import hydra_app
-
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()
     if words[:1] == ["query=bash"]:
@@ -120,7 +116,7 @@ def complete(words: list[str]) -> int:
             return 0
         os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
         words = [*words, *_config_dir(typed)]
-    hydra_app.run("train", ["-sc", *words], _train_job)
+    train(["-sc", *words])
     return 0
 
 

@@ -254,7 +254,9 @@ def _check(c: Config) -> None:
     _require(c.batch_size >= 1, "batch_size", c.batch_size, "at least 1")
     _require(c.n_jobs >= 1, "n_jobs", c.n_jobs, "at least 1")
     _require(0 <= c.seed < 2**31, "seed", c.seed, "0 to 2147483647")
-    _require(0 <= c.data.split_seed < 2**31, "data.split_seed", c.data.split_seed, "0 to 2147483647")
+    _require(
+        0 <= c.data.split_seed < 2**31, "data.split_seed", c.data.split_seed, "0 to 2147483647"
+    )
     _check_trainable("trainable", c.trainable)
     _check_backbone(c.backbone)
     _check_rates(c)
@@ -274,13 +276,20 @@ def _check(c: Config) -> None:
     _require(size is None or size >= 1, "data.image_size", size, "at least 1, or null")
     memory = c.data.memory_limit_gb
     _require(memory >= 0, "data.memory_limit_gb", memory, "at least 0")
-    _require(0 <= c.schedule.warmup < 1, "schedule.warmup", c.schedule.warmup, "at least 0 and below 1")
+    _require(
+        0 <= c.schedule.warmup < 1, "schedule.warmup", c.schedule.warmup, "at least 0 and below 1"
+    )
     _require(0 <= c.schedule.final <= 1, "schedule.final", c.schedule.final, "0 to 1")
     _require(0 <= c.augment.shift < 1, "augment.shift", c.augment.shift, "at least 0 and below 1")
     momentum, recalibrate = c.batch_norm.momentum, c.batch_norm.recalibrate
-    number = isinstance(momentum, int | float) and not isinstance(momentum, bool) and 0 <= momentum < 1
+    number = (
+        isinstance(momentum, int | float) and not isinstance(momentum, bool) and 0 <= momentum < 1
+    )
     _require(
-        momentum in ("auto", None) or number, "batch_norm.momentum", momentum, "auto, null, or 0 to below 1"
+        momentum in ("auto", None) or number,
+        "batch_norm.momentum",
+        momentum,
+        "auto, null, or 0 to below 1",
     )
     _require(
         recalibrate == "auto" or isinstance(recalibrate, bool),
@@ -289,7 +298,12 @@ def _check(c: Config) -> None:
         "auto, true or false",
     )
     patience = c.early_stopping.patience
-    _require(patience is None or patience >= 1, "early_stopping.patience", patience, "at least 1, or null")
+    _require(
+        patience is None or patience >= 1,
+        "early_stopping.patience",
+        patience,
+        "at least 1, or null",
+    )
 
 
 def _check_trainable(setting: str, value: Any) -> None:

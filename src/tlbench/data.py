@@ -164,7 +164,9 @@ def _check_classes(cfg: config.Data, names: list[str], labels: np.ndarray) -> No
 def _existing(root: str | None) -> Path:
     path = Path(root or "")
     if not root or not path.exists():
-        raise DataError(f"data.root={root} does not exist. Set data.root to the folder with the data.")
+        raise DataError(
+            f"data.root={root} does not exist. Set data.root to the folder with the data."
+        )
     if not path.is_dir():
         raise DataError(f"data.root={root} is a file. Set data.root to the folder with the data.")
     return path
@@ -189,7 +191,12 @@ def _unbound(table: Images, labels: np.ndarray) -> Loaded:
 
 
 def _cifar(
-    folder: str, files: dict[str, list[str]], key: str, loader: str, cfg: config.Data, image_size: int
+    folder: str,
+    files: dict[str, list[str]],
+    key: str,
+    loader: str,
+    cfg: config.Data,
+    image_size: int,
 ) -> Loaded:
     """CIFAR in its official layout under data.root, or through Keras's own download."""
     del image_size
@@ -235,7 +242,9 @@ def _official(
     return parts
 
 
-def _downloaded(loader: str, key: str, cfg: config.Data) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _downloaded(
+    loader: str, key: str, cfg: config.Data
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Keras's loader: downloads with a hash check, keeps the files under ~/.keras."""
     import keras
 
@@ -277,7 +286,9 @@ def _image_folder(cfg: config.Data, image_size: int) -> Loaded:
                     f"{folder / name} is no class of {', '.join(names[:20])}. Rename it or list it in data.class_names."
                 )
             files = sorted(
-                p for p in (folder / name).rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file()
+                p
+                for p in (folder / name).rglob("*")
+                if p.suffix.lower() in images.SUFFIXES and p.is_file()
             )
             paths += files
             labels += [names.index(name)] * len(files)

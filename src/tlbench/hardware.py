@@ -30,7 +30,9 @@ def _muted_stderr() -> Iterator[None]:
         os.close(null)
 
 
-with _muted_stderr():  # TensorFlow reports missing CUDA drivers there, on every machine without them
+with (
+    _muted_stderr()
+):  # TensorFlow reports missing CUDA drivers there, on every machine without them
     import keras
     import tensorflow as tf
 
@@ -82,14 +84,18 @@ def _gpu(precision: str) -> Hardware:
     tensor_cores = details.get("compute_capability", (0, 0)) >= (8, 0)
     best = "mixed_bfloat16" if tensor_cores else "float32"
     policy, reason = _policy(precision, best, "the fastest that keeps float32's range on this GPU")
-    return Hardware("gpu", details.get("device_name", "GPU"), policy, jit_compile=True, reason=reason)
+    return Hardware(
+        "gpu", details.get("device_name", "GPU"), policy, jit_compile=True, reason=reason
+    )
 
 
 def _policy(asked: str, auto: str, why: str) -> tuple[str, str]:
     """A Keras dtype policy for a precision setting, and the reason to print."""
     if asked == "auto":
         return auto, why
-    return ("float32" if asked == "float32" else f"mixed_{asked}"), f"precision={asked} was asked for"
+    return (
+        "float32" if asked == "float32" else f"mixed_{asked}"
+    ), f"precision={asked} was asked for"
 
 
 def cpu_name() -> str:

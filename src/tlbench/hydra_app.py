@@ -4,8 +4,9 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -28,7 +29,7 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-def run(verb: str, words: list[str], job: Job) -> None:
+def run(words: list[str], job: Job) -> None:
     """Give Hydra the words of a verb: it composes, or shows, or completes, or calls the job."""
     _check_flags(words)
     failures: list[Exception] = []
@@ -43,7 +44,7 @@ def run(verb: str, words: list[str], job: Job) -> None:
                 raise  # a launcher other than ours learns of a failure this way
             failures.append(error)  # Hydra would print its own lines about an error it sees
         finally:
-            _remove_empty(folder)
+            remove_empty(folder)
 
     # Hydra prints its own version of an error and exits unless it is told to raise it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -93,9 +94,8 @@ def explain(error: Exception) -> str:
 
 def _unknown_setting(key: str) -> str:
     """Words for a key that is in no YAML: a group that was misspelt, or a value."""
-    from dataclasses import fields, is_dataclass
-
-    level, names = Config, [field.name for field in fields(Config)]
+    level: Any = Config
+    names = [field.name for field in fields(Config)]
     parent, _, last = key.rpartition(".")
     for part in parent.split(".") if parent else []:
         types = {field.name: field.type for field in fields(level)} if is_dataclass(level) else {}
@@ -107,7 +107,7 @@ def _unknown_setting(key: str) -> str:
     return f"Unknown setting '{key}'. {suggest(last, {*names, *groups})}"
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Hydra makes the output folder before the job starts: leave nothing of a job that never did."""
     for path in (folder, *folder.parents):
         if path == Path.cwd() or not path.is_dir() or any(path.iterdir()):

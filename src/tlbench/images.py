@@ -20,7 +20,9 @@ from tlbench.errors import DataError
 
 # What Image.open may take: raster formats of photographs and drawings, none that runs a program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "MPO")
-SUFFIXES = frozenset(".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm .avif".split())
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"]
+)
 MAX_PIXELS = 200_000_000
 
 DIGEST_BYTES = 16
@@ -29,8 +31,11 @@ DIGEST_BYTES = 16
 class Images(Protocol):
     """A table of images of one size."""
 
-    shape: tuple[int, int, int]
-    ids: np.ndarray  # (images,), 16-byte void: a digest of each image
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def ids(self) -> np.ndarray: ...  # (images,), 16-byte void: a digest of each image
 
     def __len__(self) -> int: ...
 
@@ -51,7 +56,8 @@ class ArrayImages:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return self.pixels.shape[1:]
+        _, height, width, channels = self.pixels.shape
+        return height, width, channels
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -173,5 +179,9 @@ def read(
     ids = as_ids([digests[i] for i in good])
     unreadable = [problem for problem in problems if problem is not None]
     if pixels is not None:
-        return ArrayImages(pixels if len(good) == len(paths) else pixels[good], ids), good, unreadable
+        return (
+            ArrayImages(pixels if len(good) == len(paths) else pixels[good], ids),
+            good,
+            unreadable,
+        )
     return FileImages([paths[i] for i in good], ids, size, resize), good, unreadable

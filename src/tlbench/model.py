@@ -51,7 +51,9 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
     """
     keras.utils.set_random_seed(cfg.seed)
     backbone = _backbone(cfg.backbone)
-    keras.utils.set_random_seed(cfg.seed)  # the head starts alike whatever was drawn for the backbone
+    keras.utils.set_random_seed(
+        cfg.seed
+    )  # the head starts alike whatever was drawn for the backbone
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
     x = backbone(_enlarge(x, cfg.backbone.image_size))
@@ -73,7 +75,9 @@ def _backbone(cfg: config.Backbone) -> keras.Model:
     for name in options:
         if name not in inspect.signature(function).parameters:
             known = inspect.signature(function).parameters
-            raise ConfigError(f"Unknown setting 'backbone.arguments.{name}'. {suggest(name, known)}")
+            raise ConfigError(
+                f"Unknown setting 'backbone.arguments.{name}'. {suggest(name, known)}"
+            )
     try:
         backbone = function(include_top=False, weights=downloaded, input_shape=shape, **options)
     except Exception as error:
@@ -127,7 +131,9 @@ def _head_layers(cfg: config.Head, classes: int) -> list[keras.layers.Layer]:
         if cfg.dropout:
             layers.append(keras.layers.Dropout(cfg.dropout, name=f"dropout{suffix}"))
     # float32 whatever the precision of the rest: a softmax over half floats loses small classes.
-    final = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="classification")
+    final = keras.layers.Dense(
+        classes, activation="softmax", dtype="float32", name="classification"
+    )
     return [*layers, final]
 
 

@@ -1,5 +1,6 @@
 """Pictures of runs. No TensorFlow."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from tlbench import console
 from tlbench.run import atomic
 
 matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
-from matplotlib.ticker import MaxNLocator  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 STYLE = {
     "axes.spines.top": False,
@@ -47,7 +48,7 @@ def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
             ):
                 values = [record[prefix + name] for record in history]
                 axis.plot(epochs, values, color=color, marker=marker, markersize=4, label=label)
-            for before, after in zip(history, history[1:], strict=False):
+            for before, after in itertools.pairwise(history):
                 if before["stage"] != after["stage"]:
                     axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
             axis.set(title=name, xlabel="epoch")
@@ -58,7 +59,9 @@ def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
         _save(figure, path)
 
 
-def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str, path: Path) -> None:
+def confusion_matrix(
+    counts: np.ndarray, class_names: Sequence[str], title: str, path: Path
+) -> None:
     """Share of each true class (row) that was predicted as each class (column); counts in small ones."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
@@ -67,7 +70,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str,
         figure, axis = plt.subplots(figsize=(side + 1, side), layout="constrained")
         image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         size = 9 if classes <= 30 else 5
-        axis.set_xticks(range(classes), [_short(n) for n in class_names], rotation=90, fontsize=size)
+        axis.set_xticks(
+            range(classes), [_short(n) for n in class_names], rotation=90, fontsize=size
+        )
         axis.set_yticks(range(classes), [_short(n) for n in class_names], fontsize=size)
         axis.set(xlabel="predicted", ylabel="true", title=title)
         if classes <= 30:

@@ -79,7 +79,10 @@ def cells(item: Row) -> list[Text]:
     if item.status != "completed":
         reason = f"{item.name}: {item.status}{f', {item.reason}' if item.reason else ''}"
         return [Text(reason)]
-    return [Text(text) for text in (item.name, *map(_figure, item.figures.items()), _clock(item.seconds))]
+    return [
+        Text(text)
+        for text in (item.name, *map(_figure, item.figures.items()), _clock(item.seconds))
+    ]
 
 
 def _published_lines(item: Row) -> list[list[Text]]:
@@ -88,7 +91,9 @@ def _published_lines(item: Row) -> list[list[Text]]:
     values = {key: getattr(published, key) for key in FIGURES}
     lines = [["  published", *map(_figure, values.items()), ""]]
     if item.comparable:
-        lines.append(["  difference", *(_difference(item.figures[k], values[k]) for k in FIGURES), ""])
+        lines.append(
+            ["  difference", *(_difference(item.figures[k], values[k]) for k in FIGURES), ""]
+        )
     return [[Text(text) for text in line] for line in lines]
 
 
@@ -123,7 +128,9 @@ def markdown(rows: Iterable[Row]) -> str:
         shown = [cell.plain for cell in cells(item)]
         lines.append(_markdown_line(shown + [""] * (7 - len(shown))))
         if item.published and item.status == "completed":
-            lines += [_markdown_line([c.plain.strip() for c in line]) for line in _published_lines(item)]
+            lines += [
+                _markdown_line([c.plain.strip() for c in line]) for line in _published_lines(item)
+            ]
     return "\n".join(lines) + "\n"
 
 

@@ -66,12 +66,12 @@ class Run:
     manifest: dict[str, Any]
 
     @classmethod
-    def start(
-        cls, folder: Path, cfg: Config, command: str, facts: Mapping[str, object]
-    ) -> "Run":
+    def start(cls, folder: Path, cfg: Config, command: str, facts: Mapping[str, object]) -> "Run":
         """Take a folder for a new run. Raises RunError when it holds one, or cannot be written."""
         if (folder / "manifest.json").exists():
-            raise RunError(f"{folder} holds a run already. Choose another folder: hydra.run.dir=...")
+            raise RunError(
+                f"{folder} holds a run already. Choose another folder: hydra.run.dir=..."
+            )
         manifest = {
             "format": FORMAT,
             "status": "running",

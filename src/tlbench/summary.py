@@ -14,7 +14,9 @@ def summary(cfg: config.Config) -> None:
     prepare(cfg.device, "float32", cfg.seed)
     names = data.class_names(cfg.data)
     if len(names) < 2:
-        raise DataError(f"{cfg.data.root or cfg.data.name} holds {len(names)} class; expected at least 2.")
+        raise DataError(
+            f"{cfg.data.root or cfg.data.name} holds {len(names)} class; expected at least 2."
+        )
     size = cfg.data.image_size or cfg.backbone.image_size
     cfg.backbone.weights = None  # counts do not depend on them, and nothing is to be downloaded
     console.out.print(layer_table(build(cfg, (size, size, 3), len(names))))

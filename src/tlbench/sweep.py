@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -22,9 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tlbench import config, console, report
 from tlbench.errors import ConfigError, RunError, SweepError
+from tlbench.hydra_app import remove_empty
 from tlbench.run import Run, write_text
 
 log = logging.getLogger(__name__)
+
+BAR = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 @dataclass
@@ -56,25 +58,24 @@ def launch(
     compose: overrides -> the whole composed configuration. Every job's configuration is checked before
     the first one starts. Raises ConfigError when there is no job, SweepError when any failed.
     """
-    if not job_overrides:
-        raise ConfigError("The sweep has no job: a glob(...) in the command matches nothing.")
     folder = Path(sweep_config.hydra.sweep.dir)
-    flags = _config_flags(sweep_config)
-    jobs = []
-    for number, overrides in enumerate(job_overrides, first_number):
-        composed = compose(overrides)
-        with open_dict(composed):
-            composed.hydra.job.num = composed.hydra.job.id = number
-        HydraConfig.instance().set_config(composed)  # ${hydra:...} resolves against it
-        subfolder = folder / str(composed.hydra.sweep.subdir)
-        jobs.append(_job(number, list(overrides), composed, subfolder, flags))
+    try:
+        jobs = _jobs(sweep_config, compose, job_overrides, first_number)
+    except ConfigError:
+        (folder / "multirun.yaml").unlink(
+            missing_ok=True
+        )  # Hydra's, written before the jobs are known
+        remove_empty(folder)
+        raise
     console.start_logging()
     with (
-        _progress(len(jobs)) as (progress, bar),
+        Progress(*BAR, console=console.err, transient=True) as progress,
         ThreadPoolExecutor(n_jobs, thread_name_prefix="job") as pool,
     ):
-        for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
-            progress.advance(bar)
+        for _ in progress.track(
+            pool.map(lambda job: _run(job, several=n_jobs > 1), jobs), total=len(jobs)
+        ):
+            pass
     rows = [_row(job) for job in jobs]
     console.out.print(report.table(rows))
     write_text(folder / "table.md", report.markdown(rows))
@@ -84,6 +85,26 @@ def launch(
             console.err.print(f"job {job.name} failed: {job.last_words}", style="bad", markup=False)
         raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the others finished.")
     return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED) for job in jobs]
+
+
+def _jobs(
+    sweep_config: DictConfig,
+    compose: Callable[[Sequence[str]], DictConfig],
+    job_overrides: Sequence[Sequence[str]],
+    first_number: int,
+) -> list[Job]:
+    if not job_overrides:
+        raise ConfigError("The sweep has no job: a glob(...) in the command matches nothing.")
+    flags = _config_flags(sweep_config)
+    jobs = []
+    for number, overrides in enumerate(job_overrides, first_number):
+        composed = compose(overrides)
+        with open_dict(composed):
+            composed.hydra.job.num = composed.hydra.job.id = number
+        HydraConfig.instance().set_config(composed)  # ${hydra:...} resolves against it
+        folder = Path(composed.hydra.sweep.dir) / str(composed.hydra.sweep.subdir)
+        jobs.append(_job(number, list(overrides), composed, folder, flags))
+    return jobs
 
 
 def _job(
@@ -108,22 +129,9 @@ def _config_flags(sweep_config: DictConfig) -> list[str]:
     assert isinstance(sources, list)
     own = [s["path"] for s in sources if s["provider"] == "command-line"]
     name = sweep_config.hydra.job.config_name
-    return [f"--config-dir={path}" for path in own] + ([f"--config-name={name}"] if name != "train" else [])
-
-
-def _progress(total: int) -> Any:
-    """A bar of finished jobs below their lines, on a terminal."""
-    import contextlib
-
-    @contextlib.contextmanager
-    def live() -> Any:
-        columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(
-            *columns, console=console.err, transient=True, disable=not console.err.is_terminal
-        ) as progress:
-            yield progress, progress.add_task("", total=total)
-
-    return live()
+    return [f"--config-dir={path}" for path in own] + (
+        [f"--config-name={name}"] if name != "train" else []
+    )
 
 
 def _run(job: Job, *, several: bool) -> None:

@@ -28,12 +28,12 @@ def train(cfg: Config, folder: Path, command: str) -> None:
     """Train what a configuration describes and leave a finished run in the folder."""
     console.start_logging()
     machine = hardware.prepare(cfg.device, cfg.precision, cfg.seed)
-    log.info("Running on %s", machine)
     dataset = data.load(cfg.data, cfg.backbone.image_size)
-    _say_data(dataset)
     classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
     facts = _facts(cfg, machine, dataset, classifier)
     with Run.start(folder, cfg, command, facts) as run:
+        log.info("Running on %s", machine)
+        _say_data(dataset)
         _write_summary(run, classifier)
         fitted = training.run_stages(classifier, dataset, cfg, machine)
         results = _evaluate(run, classifier, dataset, cfg, fitted)

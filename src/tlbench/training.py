@@ -56,10 +56,12 @@ def run_stages(
     return Fitted(history.epochs, time.perf_counter() - began, recalibrated)
 
 
-def predict(model: keras.Model, dataset: data.Dataset, rows: np.ndarray, batch_size: int) -> np.ndarray:
+def predict(
+    model: keras.Model, dataset: data.Dataset, rows: np.ndarray, batch_size: int
+) -> np.ndarray:
     """Probabilities of the rows in their order, (rows, classes) float32."""
     batches = _in_order(dataset.images, dataset.labels, rows, batch_size)
-    return model.predict(batches.map(lambda images, labels: images), verbose=0)
+    return model.predict(batches.map(lambda images, _: images), verbose=0)
 
 
 # ---------------------------------------------------------------- one stage
@@ -108,7 +110,7 @@ def _optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimi
     rates = cfg.optimizer.learning_rate
     own = rates.frozen if stage.trainable is False else rates.trained
     rate = _schedule(cfg.schedule, stage.learning_rate or own, steps * stage.epochs)
-    kind = getattr(keras.optimizers, cfg.optimizer.name, None)
+    kind: Any = getattr(keras.optimizers, cfg.optimizer.name, None)
     if not (inspect.isclass(kind) and issubclass(kind, keras.optimizers.Optimizer)):
         known = [n for n, value in vars(keras.optimizers).items() if inspect.isclass(value)]
         raise ConfigError(
@@ -117,7 +119,9 @@ def _optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimi
     try:
         return kind(learning_rate=rate, **cfg.optimizer.arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer.arguments does not fit {cfg.optimizer.name}: {error}") from error
+        raise ConfigError(
+            f"optimizer.arguments does not fit {cfg.optimizer.name}: {error}"
+        ) from error
 
 
 def _schedule(cfg: config.Schedule, rate: float, steps: int) -> Any:
@@ -192,7 +196,9 @@ def _shuffled(
 def _augment(images: tf.Tensor, cfg: config.Augment, seed: Any) -> tf.Tensor:
     """Random mirroring and shifts of a batch of uint8 images, drawn from the seed alone."""
     if cfg.flip:
-        images = tf.where(_flips(tf.shape(images)[0], seed)[:, None, None, None], images[:, :, ::-1], images)
+        images = tf.where(
+            _flips(tf.shape(images)[0], seed)[:, None, None, None], images[:, :, ::-1], images
+        )
     if cfg.shift:
         images = _shift(images, cfg.shift, seed)
     return images
@@ -218,4 +224,4 @@ def _shift(images: tf.Tensor, share: float, seed: Any) -> tf.Tensor:
 
 def _recalibration_batches(dataset: data.Dataset, cfg: Config) -> tf.data.Dataset:
     """One epoch of training images as they were trained on, without their labels."""
-    return _shuffled(dataset, cfg, first_epoch=0, epochs=1).map(lambda images, labels: images)
+    return _shuffled(dataset, cfg, first_epoch=0, epochs=1).map(lambda images, _: images)

@@ -12,7 +12,9 @@ from tlbench import config
 from tlbench.errors import ConfigError, TlbenchError, WeightsError
 from tlbench.hardware import keras
 
-LayerWeights = list[tuple[str, list[np.ndarray]]]  # (layer name, its arrays), in the network's order
+LayerWeights = list[
+    tuple[str, list[np.ndarray]]
+]  # (layer name, its arrays), in the network's order
 
 
 def load(backbone: keras.Model, application: Callable[..., keras.Model], path: str) -> None:
@@ -26,7 +28,9 @@ def load(backbone: keras.Model, application: Callable[..., keras.Model], path: s
     if file.is_dir():
         file = file / "model.keras"
         if not file.is_file():
-            raise WeightsError(f"backbone.weights={path} is no finished run: it has no model.keras.")
+            raise WeightsError(
+                f"backbone.weights={path} is no finished run: it has no model.keras."
+            )
     if not file.is_file():
         raise WeightsError(
             f"backbone.weights={path} does not exist. Expected imagenet, null, a Keras file or a run folder."
@@ -80,7 +84,7 @@ def _read(
     if file.name.endswith(".weights.h5"):
         return _of_weights_file(file, backbone, application)
     with h5py.File(file) as opened:
-        group = opened["model_weights"] if "model_weights" in opened else opened
+        group = opened.get("model_weights", opened)
         if "layer_names" not in group.attrs:
             raise WeightsError(
                 f"backbone.weights={file} has no layers in it. Expected a Keras weights or model file."
@@ -121,9 +125,12 @@ def _classes_of(file: Path) -> int | None:
     shapes: list[tuple[int, ...]] = []
     with h5py.File(file) as opened:
         opened.visititems(
-            lambda name, item: shapes.append(item.shape)
-            if isinstance(item, h5py.Dataset) and re.search(r"(dense|conv2d)[^/]*/vars/1$", name)
-            else None
+            lambda name, item: (
+                shapes.append(item.shape)
+                if isinstance(item, h5py.Dataset)
+                and re.search(r"(dense|conv2d)[^/]*/vars/1$", name)
+                else None
+            )
         )
     return shapes[-1][0] if shapes and len(shapes[-1]) == 1 else None
 
