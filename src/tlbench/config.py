@@ -17,8 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.errors import ConfigError
 
-# Knobs of how a run is carried out: they never change its result, so they are no part of its identity.
+# How a run is carried out, which never changes its result and so is no part of its identity.
 NOT_IDENTITY = ("n_jobs", "published")
+NOT_IDENTITY_FEATURES = ("folder", "limit_gb", "memory_limit_gb")
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
@@ -126,6 +129,20 @@ class Strategy:
 
 
 @dataclass
+class Features:
+    """How the features of a frozen backbone are computed and kept; sizes in GiB."""
+
+    cache: bool
+    engine: str
+    precision: str
+    max_noise: float
+    batch_size: int
+    folder: str
+    limit_gb: float
+    memory_limit_gb: float
+
+
+@dataclass
 class BatchNorm:
     """What is done for moving statistics; momentum: "auto", null or 0-1; recalibrate: "auto" or bool."""
 
@@ -170,6 +187,7 @@ class Config:
     seed: int
     precision: str
     device: str
+    features: Features
     batch_norm: BatchNorm
     early_stopping: EarlyStopping
     published: Published | None
@@ -179,6 +197,8 @@ class Config:
     def config_hash(self) -> str:
         """16 hexadecimal digits that two runs share exactly when they were asked for the same thing."""
         identity = {k: v for k, v in asdict(self).items() if k not in NOT_IDENTITY}
+        for name in NOT_IDENTITY_FEATURES:
+            del identity["features"][name]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
@@ -197,6 +217,7 @@ def load(source: DictConfig | Path) -> Config:
         raise ConfigError(explain(error)) from error
     assert isinstance(config, Config)
     config.data.root = _absolute(config.data.root)
+    config.features.folder = _absolute(config.features.folder) or ""
     if config.backbone.weights not in (None, "imagenet"):
         config.backbone.weights = _absolute(config.backbone.weights)
     _check(config)
@@ -246,7 +267,9 @@ def _one_of(setting: str, value: str, options: Iterable[str]) -> None:
 def _check(c: Config) -> None:
     """Ranges and combinations that types do not express."""
     _one_of("device", c.device, ("auto", "cpu", "gpu"))
-    _one_of("precision", c.precision, ("auto", "float32", "bfloat16", "float16"))
+    _one_of("precision", c.precision, PRECISIONS)
+    _one_of("features.precision", c.features.precision, PRECISIONS)
+    _one_of("features.engine", c.features.engine, ("auto", "tensorflow", "openvino"))
     _one_of("schedule.name", c.schedule.name, ("constant", "cosine"))
     _one_of("data.resize", c.data.resize, ("crop", "pad", "stretch"))
     _one_of("data.unreadable", c.data.unreadable, ("skip", "refuse"))
@@ -260,6 +283,7 @@ def _check(c: Config) -> None:
     _check_trainable("trainable", c.trainable)
     _check_backbone(c.backbone)
     _check_rates(c)
+    _check_features(c)
     for width in c.head.widths:
         _require(width >= 1, "head.widths", c.head.widths, "layers of at least 1 unit")
     _require(0 <= c.head.dropout < 1, "head.dropout", c.head.dropout, "at least 0 and below 1")
@@ -326,6 +350,26 @@ def _check_backbone(b: Backbone) -> None:
             _require(len(values) == 3, f"backbone.preprocessing.{name}", values, "three numbers")
         std = b.preprocessing.std
         _require(all(s > 0 for s in std), "backbone.preprocessing.std", std, "numbers above 0")
+
+
+def _check_features(c: Config) -> None:
+    for name, least in (
+        ("max_noise", 0),
+        ("limit_gb", 0),
+        ("memory_limit_gb", 0),
+        ("batch_size", 1),
+    ):
+        value = getattr(c.features, name)
+        _require(value >= least, f"features.{name}", value, f"at least {least}")
+    if (
+        c.features.cache
+        and c.augment.shift
+        and any(s.trainable is False for s in c.strategy.stages)
+    ):
+        raise ConfigError(
+            f"augment.shift={c.augment.shift} gives every epoch other images, so the features of a frozen "
+            "backbone cannot be computed once. Use augment=flip or augment=none, or set features.cache=false."
+        )
 
 
 def _check_rates(c: Config) -> None:

@@ -232,7 +232,7 @@ def _official(
                 pixels, labels = load_batch(str(base / name), label_key=key)
             except Exception as error:  # a damaged pickle raises nearly anything
                 raise DataError(
-                    f"{base / name} is damaged or not a batch of {folder} ({type(error).__name__})."
+                    f"{base / name} is damaged or not a batch of {folder} ({error})."
                 ) from error
             batches.append((pixels.transpose(0, 2, 3, 1), np.asarray(labels)))
         parts[part] = (

@@ -40,29 +40,32 @@ with (
 
 
 @dataclass(frozen=True)
-class Hardware:
-    """The device, precision and compilation that a run uses, and why."""
+class Machine:
+    """The device that a run uses."""
 
     device: str  # "cpu" or "gpu"
-    device_name: str
-    precision: str  # a Keras dtype policy for training
-    jit_compile: bool
+    name: str
+    bfloat16: bool  # whether it multiplies bfloat16 faster than float32
+    jit_compile: bool  # whether XLA pays: on GPUs it does, on CPUs it is many times slower
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A Keras dtype policy and why it was chosen."""
+
+    policy: str
     reason: str
 
-    def __str__(self) -> str:
-        xla = "XLA" if self.jit_compile else "no XLA"
-        return f"{self.device_name}, {self.precision}, {xla} ({self.reason})"
 
-
-def prepare(device: str, precision: str, seed: int) -> Hardware:
+def prepare(device: str, seed: int) -> Machine:
     """Choose the device, let its memory grow, set every seed.
 
-    device: "auto", "cpu" or "gpu"; precision: "auto", "float32", "bfloat16" or "float16".
-    Raises DeviceError when a GPU is asked for and none is there.
+    device: "auto", "cpu" or "gpu". Raises DeviceError when a GPU is asked for and none is there.
     """
     if device == "gpu" and not _GPUS:
         raise DeviceError(
-            "device=gpu, but TensorFlow finds no GPU. Install the gpu extra and a driver, or use device=auto."
+            "device=gpu, but TensorFlow finds no GPU. Install the gpu extra and a driver, "
+            "or use device=auto."
         )
     use_gpu = bool(_GPUS) and device != "cpu"
     with contextlib.suppress(RuntimeError):  # already initialised: a second run in this process
@@ -72,30 +75,42 @@ def prepare(device: str, precision: str, seed: int) -> Hardware:
         else:
             tf.config.set_visible_devices([], "GPU")
     keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
     if use_gpu:
-        return _gpu(precision)
-    policy, reason = _policy(precision, "float32", "the exact one on a CPU")
-    return Hardware("cpu", cpu_name(), policy, jit_compile=False, reason=reason)
+        details = tf.config.experimental.get_device_details(_GPUS[0])
+        ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
+        return Machine("gpu", details.get("device_name", "GPU"), ampere, jit_compile=True)
+    tf.config.experimental.enable_op_determinism()
+    return Machine("cpu", cpu_name(), "amx_bf16" in _cpu_flags(), jit_compile=False)
 
 
-def _gpu(precision: str) -> Hardware:
-    details = tf.config.experimental.get_device_details(_GPUS[0])
-    tensor_cores = details.get("compute_capability", (0, 0)) >= (8, 0)
-    best = "mixed_bfloat16" if tensor_cores else "float32"
-    policy, reason = _policy(precision, best, "the fastest that keeps float32's range on this GPU")
-    return Hardware(
-        "gpu", details.get("device_name", "GPU"), policy, jit_compile=True, reason=reason
-    )
+def policy(precision: str) -> str:
+    """The Keras dtype policy of a precision: variables stay float32 in each."""
+    return "float32" if precision == "float32" else f"mixed_{precision}"
 
 
-def _policy(asked: str, auto: str, why: str) -> tuple[str, str]:
-    """A Keras dtype policy for a precision setting, and the reason to print."""
-    if asked == "auto":
-        return auto, why
-    return (
-        "float32" if asked == "float32" else f"mixed_{asked}"
-    ), f"precision={asked} was asked for"
+def training_precision(asked: str, machine: Machine, network: keras.Model) -> Precision:
+    """The precision to train a network in; asked: "auto", "float32", "bfloat16" or "float16"."""
+    if asked != "auto":
+        return Precision(policy(asked), f"precision={asked} was asked for")
+    if not machine.bfloat16:
+        return Precision("float32", f"this {machine.device} is not faster in bfloat16")
+    if machine.device == "cpu" and _has_depthwise(network):
+        return Precision("float32", "depthwise convolutions are slower in bfloat16 on a CPU")
+    return Precision("mixed_bfloat16", f"this {machine.device} multiplies bfloat16 faster")
+
+
+def _has_depthwise(network: keras.Model) -> bool:
+    kinds = (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    return any(isinstance(layer, kinds) for layer in network.layers)
+
+
+def _cpu_flags() -> set[str]:
+    """Instruction sets of the processor, as Linux names them."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:  # noqa: PTH123
+        for line in lines:
+            if line.startswith("flags"):
+                return set(line.split(":", 1)[1].split())
+    return set()
 
 
 def cpu_name() -> str:

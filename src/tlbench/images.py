@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tlbench.errors import DataError
 
 # What Image.open may take: raster formats of photographs and drawings, none that runs a program.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "MPO")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"]
 )
@@ -35,7 +35,7 @@ class Images(Protocol):
     def shape(self) -> tuple[int, int, int]: ...
 
     @property
-    def ids(self) -> np.ndarray: ...  # (images,), 16-byte void: a digest of each image
+    def ids(self) -> np.ndarray: ...  # (images,), 16 bytes: a digest of each image
 
     def __len__(self) -> int: ...
 
@@ -91,7 +91,7 @@ class FileImages:
 
 def as_ids(digests: Sequence[bytes]) -> np.ndarray:
     """Digests of 16 bytes as one array, (images,)."""
-    return np.frombuffer(b"".join(digests), dtype=f"V{DIGEST_BYTES}")
+    return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")
 
 
 def _digest(content: bytes) -> bytes:
@@ -119,7 +119,9 @@ def decode(path: Path, size: int, resize: str) -> np.ndarray:
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
-        reason = "empty file" if path.is_file() and path.stat().st_size == 0 else str(error)
+        reason = str(error)
+        if isinstance(error, UnidentifiedImageError):
+            reason = "an empty file" if path.stat().st_size == 0 else "in no format known here"
         raise DataError(f"{path}: not a readable image ({reason}).") from error
 
 
@@ -169,7 +171,8 @@ def read(
             decoded = decode(paths[index], size, resize)
         except DataError as error:
             return str(error)
-        digests[index] = _digest(paths[index].read_bytes())
+        # The same file decoded otherwise is another image.
+        digests[index] = _digest(paths[index].read_bytes() + f"{size} {resize}".encode())
         if pixels is not None:
             pixels[index] = decoded
         return None

@@ -35,6 +35,12 @@ class Classifier:
                 layer.trainable = False
 
     @property
+    def features(self) -> keras.Model:
+        """The network from pixels to pooled features, (batch, features)."""
+        pooled = self.model.get_layer("global_average_pooling2d").output
+        return keras.Model(self.model.input, pooled, name="features")
+
+    @property
     def parameters(self) -> int:
         return self.model.count_params()
 

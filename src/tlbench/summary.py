@@ -11,7 +11,7 @@ from tlbench.model import Classifier, build
 
 def summary(cfg: config.Config) -> None:
     """Build what `train` would build, with random weights, and print its layers."""
-    prepare(cfg.device, "float32", cfg.seed)
+    prepare(cfg.device, cfg.seed)
     names = data.class_names(cfg.data)
     if len(names) < 2:
         raise DataError(

@@ -27,15 +27,20 @@ WIDE_GAP = 0.1  # between training accuracy while training and in inference, wor
 def train(cfg: Config, folder: Path, command: str) -> None:
     """Train what a configuration describes and leave a finished run in the folder."""
     console.start_logging()
-    machine = hardware.prepare(cfg.device, cfg.precision, cfg.seed)
+    machine = hardware.prepare(cfg.device, cfg.seed)
     dataset = data.load(cfg.data, cfg.backbone.image_size)
     classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
-    facts = _facts(cfg, machine, dataset, classifier)
+    training.check(classifier, cfg)
+    precision = hardware.training_precision(cfg.precision, machine, classifier.backbone)
+    facts = _facts(cfg, machine, precision, dataset, classifier)
     with Run.start(folder, cfg, command, facts) as run:
-        log.info("Running on %s", machine)
+        xla = "with XLA" if machine.jit_compile else "without XLA"
+        log.info("Training on %s in %s (%s), %s", machine.name, *vars(precision).values(), xla)
         _say_data(dataset)
         _write_summary(run, classifier)
-        fitted = training.run_stages(classifier, dataset, cfg, machine)
+        fitted = training.run_stages(classifier, dataset, cfg, machine, precision)
+        if fitted.features is not None:
+            run.record(features=fitted.features.facts)
         results = _evaluate(run, classifier, dataset, cfg, fitted)
         _write_results(run, classifier, dataset, fitted, results)
     _say_results(run, results, cfg)
@@ -51,16 +56,20 @@ def _say_data(dataset: Dataset) -> None:
 
 
 def _facts(
-    cfg: Config, machine: hardware.Hardware, dataset: Dataset, classifier: Classifier
+    cfg: Config,
+    machine: hardware.Machine,
+    precision: hardware.Precision,
+    dataset: Dataset,
+    classifier: Classifier,
 ) -> dict[str, object]:
     """What the manifest records of the run's surroundings."""
     return {
         "hardware": {
             **hardware.describe(),
             "device": machine.device,
-            "precision": machine.precision,
+            "precision": precision.policy,
+            "precision_reason": precision.reason,
             "xla": machine.jit_compile,
-            "reason": machine.reason,
         },
         "data": {
             "name": cfg.data.name,
@@ -87,7 +96,7 @@ def _evaluate(
     """Metrics of the final model; the test labels and probabilities are kept."""
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        return training.predict(classifier.model, dataset, rows, cfg.batch_size)
+        return training.predict(classifier, dataset, rows, cfg, fitted.features)
 
     labels, probabilities = dataset.labels_of("test"), predict(dataset.splits["test"])
     with atomic(run.folder / "predictions.npz") as temporary:

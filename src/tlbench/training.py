@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tlbench import batch_norm, config, data
+from tlbench import batch_norm, config, data, features
+from tlbench.acceleration import accelerate
 from tlbench.callbacks import Epoch, History, LiveDisplay
 from tlbench.config import Config, Stage, suggest
 from tlbench.errors import ConfigError
-from tlbench.hardware import Hardware, keras, tf
-from tlbench.images import Images
+from tlbench.features import Features
+from tlbench.hardware import Machine, Precision, keras, tf
 from tlbench.model import Classifier
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,27 @@ class Fitted:
     """What training left besides the weights."""
 
     history: list[Epoch]
-    seconds: float  # in fit and what belongs to it, compilation included
+    seconds: float  # in fit and what belongs to it: features, compilation
     recalibrated: bool  # whether moving statistics were recomputed after the last stage
+    features: Features | None  # of the frozen backbone, when the last stage read them
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a stage trains on: a network, and its inputs by row of the data set."""
+
+    network: keras.Model
+    inputs: Callable[[tf.Tensor], tf.Tensor]  # rows -> inputs as they are
+    drawn: Callable[[tf.Tensor, list[Any]], tf.Tensor]  # rows, seed -> augmented inputs
+    cheap_steps: bool  # a step is so short that Python between steps would show
 
 
 def run_stages(
-    classifier: Classifier, dataset: data.Dataset, cfg: Config, hardware: Hardware
+    classifier: Classifier,
+    dataset: data.Dataset,
+    cfg: Config,
+    machine: Machine,
+    precision: Precision,
 ) -> Fitted:
     """Train a classifier through the stages of its strategy."""
     images = len(dataset.splits["train"])
@@ -39,62 +55,90 @@ def run_stages(
     history = History(images)
     display = LiveDisplay(steps, cfg.batch_size, images)
     own_momentum = batch_norm.own_momentum(classifier.backbone)
-    recalibrated, began = False, time.perf_counter()
+    recalibrated, frozen, began = False, None, time.perf_counter()
     for stage in cfg.strategy.stages:
         classifier.set_trainable(stage.trainable)
-        if stage.trainable is not False:
-            batch_norm.set_momentum(classifier.backbone, cfg.batch_norm.momentum, steps)
         for listener in (history, display):
             listener.begin_stage(stage.name, stage.epochs)
-        _fit(classifier.model, stage, dataset, cfg, hardware, steps, [history, display])
+        if stage.trainable is False and cfg.features.cache:
+            frozen = features.compute(classifier, dataset, cfg, machine)
+            _say_saved(frozen, dataset, stage)
+            _fit(_from_features(classifier, frozen), stage, dataset, cfg, machine, history, display)
+            continue
+        frozen = None
+        network = accelerate(classifier.model, precision.policy)
+        batch_norm.set_momentum(network, cfg.batch_norm.momentum, steps)
+        _fit(_from_images(network, dataset, cfg), stage, dataset, cfg, machine, history, display)
         recalibrated = stage.trainable is not False and batch_norm.needs_recalibration(
-            cfg.batch_norm, own_momentum, steps * stage.epochs
+            cfg.batch_norm, own_momentum, steps * len(history.epochs)
         )
         if recalibrated:
             log.info("Recomputing batch normalization's statistics over the training images")
-            batch_norm.recalibrate(classifier.model, _recalibration_batches(dataset, cfg))
-    return Fitted(history.epochs, time.perf_counter() - began, recalibrated)
+            source = _from_images(network, dataset, cfg)
+            batches = _shuffled(source, dataset, cfg, first_epoch=0, epochs=1)
+            batch_norm.recalibrate(network, batches.map(lambda inputs, _: inputs))
+        classifier.model.set_weights(network.get_weights())
+    return Fitted(history.epochs, time.perf_counter() - began, recalibrated, frozen)
 
 
 def predict(
-    model: keras.Model, dataset: data.Dataset, rows: np.ndarray, batch_size: int
+    classifier: Classifier,
+    dataset: data.Dataset,
+    rows: np.ndarray,
+    cfg: Config,
+    frozen: Features | None,
 ) -> np.ndarray:
     """Probabilities of the rows in their order, (rows, classes) float32."""
-    batches = _in_order(dataset.images, dataset.labels, rows, batch_size)
-    return model.predict(batches.map(lambda images, _: images), verbose=0)
+    source = (
+        _from_images(classifier.model, dataset, cfg)
+        if frozen is None
+        else _from_features(classifier, frozen)
+    )
+    batches = _in_order(source, dataset, rows, cfg.batch_size).map(lambda inputs, _: inputs)
+    return source.network.predict(batches, verbose=0)
+
+
+def check(classifier: Classifier, cfg: Config) -> None:
+    """Raise ConfigError for a stage that could not start, before the first one does."""
+    for stage in reversed(cfg.strategy.stages):
+        classifier.set_trainable(stage.trainable)
+        _optimizer(cfg, stage, steps=1)
 
 
 # ---------------------------------------------------------------- one stage
 
 
 def _fit(
-    model: keras.Model,
+    source: Source,
     stage: Stage,
     dataset: data.Dataset,
     cfg: Config,
-    hardware: Hardware,
-    steps: int,
-    listeners: list[History | LiveDisplay],
+    machine: Machine,
+    history: History,
+    display: LiveDisplay,
 ) -> None:
-    done = len(listeners[0].epochs)  # epochs of earlier stages: each epoch of a run draws anew
-    model.compile(
+    steps = math.ceil(len(dataset.splits["train"]) / cfg.batch_size)
+    source.network.compile(
         optimizer=_optimizer(cfg, stage, steps),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        jit_compile=hardware.jit_compile,
+        jit_compile=machine.jit_compile,
+        steps_per_execution=_steps_at_once(steps) if source.cheap_steps else 1,
     )
-    callbacks: list[keras.callbacks.Callback] = [*listeners]
+    callbacks: list[keras.callbacks.Callback] = [history, display]
     if cfg.early_stopping.patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
                 "val_loss", patience=cfg.early_stopping.patience, restore_best_weights=True
             )
         )
+    # Every epoch of a run draws anew, so a stage goes on counting where the one before it ended.
+    first_epoch = len(history.epochs)
     try:
-        model.fit(
-            _shuffled(dataset, cfg, first_epoch=done, epochs=stage.epochs),
+        source.network.fit(
+            _shuffled(source, dataset, cfg, first_epoch=first_epoch, epochs=stage.epochs),
             validation_data=_in_order(
-                dataset.images, dataset.labels, dataset.splits["validation"], cfg.batch_size
+                source, dataset, dataset.splits["validation"], cfg.batch_size
             ),
             epochs=stage.epochs,
             steps_per_epoch=steps,
@@ -103,21 +147,31 @@ def _fit(
             verbose=0,
         )
     finally:
-        listeners[1].close()
+        display.close()
+
+
+def _steps_at_once(steps: int) -> int:
+    """Steps that TensorFlow makes in one call: a divisor of the epoch, or the epoch where none will do.
+
+    An execution must end where the epoch ends, or it would take steps of the next one.
+    """
+    best = max(n for n in range(1, min(steps, 128) + 1) if steps % n == 0)
+    return best if best >= 8 else steps
 
 
 def _optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
     rates = cfg.optimizer.learning_rate
     own = rates.frozen if stage.trainable is False else rates.trained
     rate = _schedule(cfg.schedule, stage.learning_rate or own, steps * stage.epochs)
-    kind: Any = getattr(keras.optimizers, cfg.optimizer.name, None)
-    if not (inspect.isclass(kind) and issubclass(kind, keras.optimizers.Optimizer)):
-        known = [n for n, value in vars(keras.optimizers).items() if inspect.isclass(value)]
+    known: dict[str, Any] = {
+        n: value for n, value in vars(keras.optimizers).items() if inspect.isclass(value)
+    }
+    if cfg.optimizer.name not in known:
         raise ConfigError(
             f"Unknown optimizer.name '{cfg.optimizer.name}'. {suggest(cfg.optimizer.name, known)}"
         )
     try:
-        return kind(learning_rate=rate, **cfg.optimizer.arguments)
+        return known[cfg.optimizer.name](learning_rate=rate, **cfg.optimizer.arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"optimizer.arguments does not fit {cfg.optimizer.name}: {error}"
@@ -125,91 +179,90 @@ def _optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimi
 
 
 def _schedule(cfg: config.Schedule, rate: float, steps: int) -> Any:
-    """The learning rate over a stage: Keras's cosine with warm-up, of which constant is a special case."""
+    """The learning rate over a stage: Keras's cosine with warm-up, or a constant after a warm-up."""
     warmup = round(cfg.warmup * steps)
     if cfg.name == "constant" and not warmup:
         return rate
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else rate,
         decay_steps=max(1, steps - warmup),
-        alpha=cfg.final,
+        alpha=1.0 if cfg.name == "constant" else cfg.final,
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
 
 
-# ---------------------------------------------------------------- batches
-
-
-def _fetcher(table: Images) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Rows of a table of images as a TensorFlow function; decoding runs in the table's own threads."""
-
-    def fetch(rows: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(table.batch, [rows], tf.uint8, stateful=False)
-        return tf.ensure_shape(images, (None, *table.shape))
-
-    return fetch
-
-
-def _in_order(
-    table: Images, labels: np.ndarray, rows: np.ndarray, batch_size: int
-) -> tf.data.Dataset:
-    """(images, labels) in the order of the rows, the last batch as small as it comes."""
-    fetch, targets = _fetcher(table), tf.constant(labels)
-    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-    return batches.map(
-        lambda r: (fetch(r), tf.gather(targets, r)), num_parallel_calls=tf.data.AUTOTUNE
-    ).prefetch(tf.data.AUTOTUNE)
-
-
-def _shuffled(
-    dataset: data.Dataset, cfg: Config, *, first_epoch: int, epochs: int
-) -> tf.data.Dataset:
-    """(images, labels) of the training split, epoch after epoch, each in an order of its own.
-
-    Order and augmentation are drawn from (seed, epoch, step) alone, so an epoch is the same whether
-    or not the ones before it were run in this process.
-    """
-    fetch, targets = _fetcher(dataset.images), tf.constant(dataset.labels)
-    rows = tf.constant(dataset.splits["train"])
-    size = cfg.batch_size
-    steps = math.ceil(len(dataset.splits["train"]) / size)
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(rows, seed=[cfg.seed, epoch])
-        return tf.data.Dataset.range(steps).map(
-            lambda step: (epoch * steps + step, order[step * size : (step + 1) * size])
-        )
-
-    def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images = _augment(fetch(chosen), cfg.augment, [cfg.seed, draw])
-        return images, tf.gather(targets, chosen)
-
-    epochs_ahead = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
-    return (
-        epochs_ahead.flat_map(one_epoch)
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
+def _say_saved(frozen: Features, dataset: data.Dataset, stage: Stage) -> None:
+    """What computing the frozen part once spared the backbone in this stage."""
+    counts = {name: len(rows) for name, rows in dataset.splits.items()}
+    plain = stage.epochs * (counts["train"] + counts["validation"]) + counts["test"]
+    log.info(
+        "The backbone ran over %s images, %s came from the cache; epoch by epoch it would be %s",
+        f"{frozen.facts['images_computed']:,}",
+        f"{frozen.facts['images_reused']:,}",
+        f"{plain:,}",
     )
 
 
-def _augment(images: tf.Tensor, cfg: config.Augment, seed: Any) -> tf.Tensor:
-    """Random mirroring and shifts of a batch of uint8 images, drawn from the seed alone."""
-    if cfg.flip:
-        images = tf.where(
-            _flips(tf.shape(images)[0], seed)[:, None, None, None], images[:, :, ::-1], images
-        )
-    if cfg.shift:
-        images = _shift(images, cfg.shift, seed)
-    return images
+# ---------------------------------------------------------------- what a stage reads
 
 
-def _flips(count: tf.Tensor, seed: Any) -> tf.Tensor:
+def _from_images(network: keras.Model, dataset: data.Dataset, cfg: Config) -> Source:
+    """Train on pixels; decoding runs in the images' own threads."""
+    table = dataset.images
+
+    def inputs(rows: tf.Tensor) -> tf.Tensor:
+        images = tf.numpy_function(table.batch, [rows], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (None, *table.shape))
+
+    def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
+        images = inputs(rows)
+        if cfg.augment.flip:
+            flips = _flips(tf.shape(rows)[0], seed)[:, None, None, None]
+            images = tf.where(flips, images[:, :, ::-1], images)
+        return _shift(images, cfg.augment.shift, seed) if cfg.augment.shift else images
+
+    return Source(network, inputs, drawn, cheap_steps=False)
+
+
+def _from_features(classifier: Classifier, frozen: Features) -> Source:
+    """Train the head alone on features, mirrored ones where the image itself would be mirrored."""
+    position = tf.constant(frozen.position)
+    plain = _lookup(frozen.plain)
+    mirrored = None if frozen.mirrored is None else _lookup(frozen.mirrored)
+
+    def inputs(rows: tf.Tensor) -> tf.Tensor:
+        return plain(tf.gather(position, rows))
+
+    def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
+        if mirrored is None:
+            return inputs(rows)
+        flips = _flips(tf.shape(rows)[0], seed)[:, None]
+        return tf.where(flips, mirrored(tf.gather(position, rows)), inputs(rows))
+
+    return Source(classifier.head, inputs, drawn, cheap_steps=True)
+
+
+def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Rows of an array; one mapped from disk is never read into memory as a whole."""
+    if isinstance(table, np.memmap):
+
+        def read(rows: tf.Tensor) -> tf.Tensor:
+            found = tf.numpy_function(table.__getitem__, [rows], tf.float32, stateful=False)
+            return tf.ensure_shape(found, (None, table.shape[1]))
+
+        return read
+    with tf.device("cpu"):
+        values = tf.constant(table)
+    return lambda rows: tf.gather(values, rows)
+
+
+def _flips(count: tf.Tensor, seed: list[Any]) -> tf.Tensor:
     """Which images of a batch are mirrored, (count,) bool."""
     return tf.random.stateless_uniform([count], seed=seed) < 0.5
 
 
-def _shift(images: tf.Tensor, share: float, seed: Any) -> tf.Tensor:
+def _shift(images: tf.Tensor, share: float, seed: list[Any]) -> tf.Tensor:
     """Move each image by up to a share of its size in both directions, edges repeated."""
     count = tf.shape(images)[0]
     size = tf.shape(images)[1:3]
@@ -222,6 +275,46 @@ def _shift(images: tf.Tensor, share: float, seed: Any) -> tf.Tensor:
     return tf.gather(moved, across, axis=2, batch_dims=1)
 
 
-def _recalibration_batches(dataset: data.Dataset, cfg: Config) -> tf.data.Dataset:
-    """One epoch of training images as they were trained on, without their labels."""
-    return _shuffled(dataset, cfg, first_epoch=0, epochs=1).map(lambda images, _: images)
+# ---------------------------------------------------------------- batches
+
+
+def _in_order(
+    source: Source, dataset: data.Dataset, rows: np.ndarray, batch_size: int
+) -> tf.data.Dataset:
+    """(inputs, labels) in the order of the rows, the last batch as small as it comes."""
+    labels = tf.constant(dataset.labels)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    return batches.map(
+        lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def _shuffled(
+    source: Source, dataset: data.Dataset, cfg: Config, *, first_epoch: int, epochs: int
+) -> tf.data.Dataset:
+    """(inputs, labels) of the training split, epoch after epoch, each in an order of its own.
+
+    Order and augmentation are drawn from (seed, epoch, step) alone, so an epoch is the same whether
+    or not the ones before it were run in this process.
+    """
+    labels = tf.constant(dataset.labels)
+    rows = tf.constant(dataset.splits["train"])
+    size = cfg.batch_size
+    steps = math.ceil(len(dataset.splits["train"]) / size)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(rows, seed=[cfg.seed, epoch])
+        return tf.data.Dataset.range(steps).map(
+            lambda step: (epoch * steps + step, order[step * size : (step + 1) * size])
+        )
+
+    def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return source.drawn(chosen, [cfg.seed, draw]), tf.gather(labels, chosen)
+
+    return (
+        tf.data.Dataset.range(first_epoch, first_epoch + epochs)
+        .flat_map(one_epoch)
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )

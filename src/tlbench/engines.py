@@ -1,0 +1,156 @@
+"""Engines that run a frozen network over many images: TensorFlow, and OpenVINO where it is installed.
+
+Both run one graph: the network from uint8 pixels to features with its variables frozen into constants,
+which lets either fold batch normalization into the convolutions and fuse what follows them.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from tlbench import hardware
+from tlbench.acceleration import accelerate
+from tlbench.errors import ConfigError, DeviceError
+from tlbench.hardware import Machine, keras, tf
+
+NAMES = ("tensorflow", "openvino")
+
+
+class FeatureEngine(Protocol):
+    """Runs a frozen network; every batch holds the same number of images."""
+
+    name: str
+    precision: str
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(batch, height, width, 3) uint8 in 0-255 -> (batch, features) float32, in order."""
+        ...
+
+
+def choose(asked: str, machine: Machine) -> tuple[str, str]:
+    """The engine to use and why; asked: "auto" or one of NAMES. Raises when it is not there."""
+    installed = importlib.util.find_spec("openvino") is not None
+    if asked == "openvino":
+        if not installed:
+            raise ConfigError(
+                "features.engine=openvino needs the openvino extra: pip install 'tlbench[openvino]'."
+            )
+        if machine.device == "gpu":
+            raise DeviceError(
+                "features.engine=openvino runs on a CPU. Use features.engine=auto or device=cpu."
+            )
+    if asked != "auto":
+        return asked, "asked for"
+    if machine.device == "gpu":
+        return "tensorflow", "the one for a GPU"
+    if installed:
+        return "openvino", "the fastest on a CPU"
+    return "tensorflow", "openvino, which is faster, is not installed"
+
+
+def build(
+    name: str, network: keras.Model, precision: str, machine: Machine, batch_size: int
+) -> FeatureEngine:
+    """An engine for a network from pixels to features.
+
+    precision: "float32", "bfloat16" or "float16"; batch_size: images in every batch.
+    """
+    kind: Any = {"tensorflow": TensorFlowEngine, "openvino": OpenVinoEngine}[name]
+    return kind(network, precision, machine, batch_size)
+
+
+def lower_precisions(name: str, machine: Machine) -> list[str]:
+    """Precisions below float32 that this engine computes natively on this machine, fastest first."""
+    if machine.device == "gpu":
+        return ["bfloat16"] if machine.bfloat16 else ["float16"]
+    if name == "openvino":
+        import openvino
+
+        native = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return [p for p, flag in (("bfloat16", "BF16"), ("float16", "FP16")) if flag in native]
+    return ["bfloat16"] if machine.bfloat16 else []
+
+
+class TensorFlowEngine:
+    """The frozen graph in TensorFlow's own runtime; a lower precision by a Keras dtype policy."""
+
+    name = "tensorflow"
+
+    def __init__(
+        self, network: keras.Model, precision: str, machine: Machine, batch_size: int
+    ) -> None:
+        self.precision = precision
+        if precision != "float32":
+            network = accelerate(network, hardware.policy(precision))
+        self._function = _frozen(network, batch_size, jit_compile=machine.jit_compile)
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for images in batches:
+            (features,) = self._function(tf.constant(images))
+            yield features.numpy()
+
+
+class OpenVinoEngine:
+    """The frozen graph in OpenVINO, several batches in flight."""
+
+    name = "openvino"
+
+    def __init__(
+        self, network: keras.Model, precision: str, machine: Machine, batch_size: int
+    ) -> None:
+        del machine
+        self.precision = precision
+        core = _core()
+        with tempfile.TemporaryDirectory() as folder:
+            # Read from a file: OpenVINO's converter for Python objects would load its telemetry.
+            path = Path(folder) / "network.pb"
+            path.write_bytes(_frozen(network, batch_size).graph.as_graph_def().SerializeToString())
+            graph = core.read_model(path)
+        hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision]
+        options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
+        self._compiled = core.compile_model(graph, "CPU", options)
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        import openvino
+
+        queue = openvino.AsyncInferQueue(self._compiled)
+        ready: dict[int, np.ndarray] = {}
+
+        def collect(request: Any, number: int) -> None:
+            ready[number] = request.get_output_tensor().data.copy()
+
+        queue.set_callback(collect)
+        started = yielded = 0
+        for images in batches:
+            queue.start_async({0: images}, started)
+            started += 1
+            while yielded in ready:
+                yield ready.pop(yielded)
+                yielded += 1
+        queue.wait_all()
+        while yielded < started:
+            yield ready.pop(yielded)
+            yielded += 1
+
+
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False) -> Any:
+    """The network as a function of uint8 pixels whose variables are constants of its graph."""
+    shape = (batch_size, *network.input_shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
+    def forward(pixels: tf.Tensor) -> tf.Tensor:
+        return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
+
+    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+    return tf.function(frozen, jit_compile=True) if jit_compile else frozen

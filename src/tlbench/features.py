@@ -1,0 +1,205 @@
+"""Features of a frozen backbone for a data set: which engine, in which precision, from the cache."""
+
+import logging
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlbench import engines, weights
+from tlbench.cache import Store, prune
+from tlbench.config import Config
+from tlbench.data import Dataset
+from tlbench.hardware import Machine, keras
+from tlbench.images import Images
+from tlbench.model import Classifier
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 256  # images on which a lower precision is measured
+LEAST_SPEEDUP = 1.1  # below it a lower precision is not worth any noise
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pooled features of a data set's images, by row of `rows`."""
+
+    plain: np.ndarray  # (rows, width) float32
+    mirrored: np.ndarray | None  # the same images flipped left to right, where augmentation flips
+    position: np.ndarray  # (images of the data set,): the row of each image, -1 for none
+    facts: dict[str, Any]  # for the manifest
+
+
+@dataclass(frozen=True)
+class _Mirrored:
+    """A table of images, each flipped left to right."""
+
+    images: Images
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.images.shape
+
+    @property
+    def ids(self) -> np.ndarray:
+        return self.images.ids
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        return self.images.batch(indices)[:, :, ::-1]
+
+
+def compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine) -> Features:
+    """The features of every image that a split of the data set uses, from the cache where they are."""
+    began = time.perf_counter()
+    network = classifier.features
+    rows = np.sort(np.concatenate(list(dataset.splits.values())))
+    engine, why = engines.choose(cfg.features.engine, machine)
+    precision, measured = _precision(network, engine, cfg, machine, dataset.images, rows)
+    log.info("Frozen features by %s (%s) in %s (%s)", engine, why, precision, measured["reason"])
+    recipe = _recipe(classifier, cfg, engine, precision, machine)
+
+    def get(table: Images, view: str) -> tuple[np.ndarray, int]:
+        width = network.output_shape[-1]
+        about = {
+            "backbone": cfg.backbone.name,
+            "weights": cfg.backbone.weights,
+            "data": cfg.data.name,
+            "engine": engine,
+            "precision": precision,
+            "view": view,
+            "features": width,
+        }
+        store = Store(Path(cfg.features.folder), {**recipe, "view": view}, width, about)
+        size = cfg.features.batch_size
+        return store.get(
+            table,
+            rows,
+            compute=lambda: engines.build(engine, network, precision, machine, size).run,
+            batch_size=size,
+            memory_limit_bytes=cfg.features.memory_limit_gb * 2**30,
+        )
+
+    plain, computed = get(dataset.images, "as it is")
+    mirrored = None
+    if cfg.augment.flip:
+        mirrored, more = get(_Mirrored(dataset.images), "mirrored")
+        computed += more
+    prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
+    position = np.full(len(dataset.images), -1)
+    position[rows] = np.arange(len(rows))
+    facts = {
+        "engine": engine,
+        "precision": precision,
+        **measured,
+        "images_computed": computed,
+        "images_reused": len(rows) * (1 if mirrored is None else 2) - computed,
+        "seconds": time.perf_counter() - began,
+    }
+    return Features(plain, mirrored, position, facts)
+
+
+def _recipe(
+    classifier: Classifier, cfg: Config, engine: str, precision: str, machine: Machine
+) -> dict[str, Any]:
+    """All that decides the features of an image, and nothing that does not."""
+    package = {"tensorflow": "tensorflow", "openvino": "openvino"}[engine]
+    backbone = cfg.backbone
+    return {
+        "application": backbone.application,
+        "arguments": backbone.arguments,
+        "weights": weights.digest(classifier.backbone),
+        "image_size": backbone.image_size,
+        "input_shape": classifier.model.input_shape[1:],
+        "preprocessing": vars(backbone.preprocessing) if backbone.preprocessing else None,
+        "engine": engine,
+        "precision": precision,
+        "device": machine.device,
+        "versions": {name: version(name) for name in ("keras", package)},
+    }
+
+
+def _precision(
+    network: keras.Model,
+    engine: str,
+    cfg: Config,
+    machine: Machine,
+    images: Images,
+    rows: np.ndarray,
+) -> tuple[str, dict[str, Any]]:
+    """The precision to compute in, and the noise and speed that speak for or against the lower ones."""
+    asked = cfg.features.precision
+    if asked == "float32":
+        return asked, {"reason": "asked for", "measured": {}}
+    candidates = engines.lower_precisions(engine, machine) if asked == "auto" else [asked]
+    if not candidates:
+        return "float32", {
+            "reason": f"this {machine.device} has none that is faster",
+            "measured": {},
+        }
+    sample = np.random.default_rng(0).permutation(rows)[:SAMPLE]
+    measured = measure(
+        network, engine, candidates, machine, images, sample, cfg.features.batch_size
+    )
+    if asked != "auto":
+        return asked, {"reason": f"asked for, {_say(measured[asked])}", "measured": measured}
+    for name, figures in measured.items():
+        if figures["noise"] <= cfg.features.max_noise and figures["speedup"] >= LEAST_SPEEDUP:
+            return name, {"reason": _say(figures), "measured": measured}
+    refused = "; ".join(f"{name} refused: {_say(figures)}" for name, figures in measured.items())
+    return "float32", {"reason": refused, "measured": measured}
+
+
+def _say(figures: dict[str, float]) -> str:
+    noise = "not finite" if np.isnan(figures["noise"]) else f"{figures['noise']:.2%}"
+    return f"noise {noise} of the variance between images, {figures['speedup']:.1f}x as fast"
+
+
+def measure(
+    network: keras.Model,
+    engine: str,
+    precisions: list[str],
+    machine: Machine,
+    images: Images,
+    sample: np.ndarray,
+    batch_size: int,
+) -> dict[str, dict[str, float]]:
+    """Noise and speed of lower precisions against float32 on the same images.
+
+    noise: the mean over features of (mean squared error / variance between images); speedup: of the
+    throughput after the first batch, which carries the compilation.
+    """
+    batches = [
+        images.batch(np.resize(sample[i : i + batch_size], batch_size))
+        for i in range(0, len(sample), batch_size)
+    ]
+
+    def run(precision: str) -> tuple[np.ndarray, float]:
+        built = engines.build(engine, network, precision, machine, batch_size)
+        next(built.run(iter(batches[:1])))
+        began = time.perf_counter()
+        found = np.concatenate(list(built.run(iter(batches))))
+        return found, time.perf_counter() - began
+
+    exact, exact_seconds = run("float32")
+    figures = {}
+    for precision in precisions:
+        found, seconds = run(precision)
+        figures[precision] = {"noise": noise(exact, found), "speedup": exact_seconds / seconds}
+    return figures
+
+
+def noise(exact: np.ndarray, found: np.ndarray) -> float:
+    """Mean over features of the squared error as a share of the variance between images.
+
+    Both: (images, features). Features that are the same in every image carry nothing and are left out.
+    """
+    variance = exact.var(axis=0, dtype=np.float64)
+    error = np.square(found.astype(np.float64) - exact).mean(axis=0)
+    carries = variance > 1e-12
+    return float((error[carries] / variance[carries]).mean()) if carries.any() else float("nan")
