@@ -110,14 +110,17 @@ def _of_weights_file(
         backbone.load_weights(file)
         return _layers(backbone)
     except ValueError as no_top:
-        classes = _classes_of(file)
-        if classes is None:
-            raise WeightsError(
-                f"backbone.weights={file} does not fit {backbone.name}: {_first_line(no_top)}"
-            ) from no_top
-        full = application(include_top=True, weights=None, classes=classes)
-        full.load_weights(file)
-        return _layers(full)
+        reason = no_top
+    if classes := _classes_of(file):
+        try:
+            full = application(include_top=True, weights=None, classes=classes)
+            full.load_weights(file)
+            return _layers(full)
+        except ValueError as full_network:
+            reason = full_network
+    raise WeightsError(
+        f"backbone.weights={file} does not fit {backbone.name}: {_first_line(reason)}"
+    ) from reason
 
 
 def _classes_of(file: Path) -> int | None:
