@@ -24,6 +24,8 @@ Verbs
               tlbench train experiment=quickstart
   summary   print the layers and parameter counts of what `train` would build
               tlbench summary report=resnet50_fc
+  report    set finished runs in one table, beside the published one
+              tlbench report --sort evaluation --html report.html
 
 Flags
   --help        after a verb: every setting and choice of it
@@ -104,7 +106,18 @@ def _summary_job(config: Any, folder: Path) -> None:
     summary(config)
 
 
-VERBS: dict[str, Callable[[list[str]], int | None]] = {"train": train, "summary": summary}
+def report(words: list[str]) -> int:
+    """`tlbench report [PATH...] [flags]`: a table of runs; 1 when a check fails."""
+    from tlbench.report import report
+
+    return report(words)
+
+
+VERBS: dict[str, Callable[[list[str]], int | None]] = {
+    "train": train,
+    "summary": summary,
+    "report": report,
+}
 
 
 def complete(words: list[str]) -> int:

@@ -20,9 +20,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlbench import config, console, report
-from tlbench.errors import ConfigError, RunError, SweepError
-from tlbench.run import Run, write_text
+from tlbench import config, console, rows, tables
+from tlbench.errors import ConfigError, SweepError
+from tlbench.run import write_text
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ def launch(
     ):
         for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
             progress.advance(bar)
-    rows = [_row(job) for job in jobs]
-    console.out.print(report.table(rows))
-    write_text(folder / "table.md", report.markdown(rows))
+    table = rows.rows([_result(job) for job in jobs])
+    console.out.print(tables.Terminal(table))
+    write_text(folder / "table.md", tables.markdown(table))
     console.out.print(f"[hint]table and runs in[/] [path]{folder}[/]", soft_wrap=True)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
@@ -155,8 +155,8 @@ def _reason(job: Job) -> str:
     return job.last_words.removeprefix("tlbench: error: ")
 
 
-def _row(job: Job) -> report.Row:
-    try:
-        return report.row(Run.open(job.folder), job.name)
-    except RunError:  # it failed before it had a folder
-        return report.Row(job.name, "failed", job.last_words, {}, None, None, comparable=False)
+def _result(job: Job) -> rows.Result:
+    """The job's run, or why it has none: it failed before it had a folder."""
+    if (job.folder / "manifest.json").is_file():
+        return rows.read(job.folder)
+    return rows.Result(job.folder, "failed", job.last_words, {"backbone.name": job.name})
