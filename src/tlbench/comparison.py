@@ -152,8 +152,8 @@ def conclusion(found: Comparison) -> str:
     if len(found.pairs) > 1:
         wins = [sum(sign * pair.difference > 0 for pair in sure) for sign in (1, -1)]
         return (
-            f"Mean difference {statistics.fmean(gaps):+.4f} (std {statistics.stdev(gaps):.4f}) over "
-            f"{len(gaps)} seeds; A is better in {wins[0]}, B in {wins[1]} (p < {CERTAIN})."
+            f"Mean difference {statistics.fmean(gaps):+.4f} (std {statistics.stdev(gaps):.4f}) "
+            f"over {len(gaps)} seeds; A is better in {wins[0]}, B in {wins[1]} (p < {CERTAIN})."
         )
     if not sure:
         return f"{images:,} test images do not tell them apart (p {p_value(found.pairs[0].p)})."

@@ -45,7 +45,7 @@ class Result:
     @property
     def data(self) -> dict[str, Any]:
         """What the manifest says of the data: fingerprint, class_names, images."""
-        return self.manifest["data"] if isinstance(self.manifest.get("data"), dict) else {}
+        return self.manifest.get("data", {})
 
     @property
     def identity(self) -> str:
@@ -158,6 +158,7 @@ def read(folder: Path) -> Result:
     """A run as it is; one that cannot be read is `damaged`, with the reason."""
     try:
         run = Run.open(folder)
+        _check_manifest(run)
         settings = _settings(folder)
         metrics = _metrics(run) if run.status == "completed" else {}
     except RunError as error:
@@ -166,6 +167,19 @@ def read(folder: Path) -> Result:
     if run.status == "running":
         reason = f"started {str(run.manifest.get('started', '?'))[:16].replace('T', ' ')}"
     return Result(folder, run.status, reason, settings, run.manifest, metrics)
+
+
+def _check_manifest(run: Run) -> None:
+    """Refuse what is not shaped as a run writes it, so that later steps need not doubt it."""
+    for key in ("data", "hardware", "versions"):
+        if not isinstance(run.manifest.get(key, {}), dict):
+            raise RunError(f"{run.folder / 'manifest.json'} is damaged ({key} is no record).")
+    data = run.manifest.get("data", {})
+    names, images = data.get("class_names", []), data.get("images", {})
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise RunError(f"{run.folder / 'manifest.json'} is damaged (class_names are no names).")
+    if not (isinstance(images, dict) and all(map(_is_number, images.values()))):
+        raise RunError(f"{run.folder / 'manifest.json'} is damaged (images are no counts).")
 
 
 def _settings(folder: Path) -> dict[str, Any]:

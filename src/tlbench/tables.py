@@ -135,7 +135,7 @@ class Terminal:
     def _fit(self, width: int) -> tuple[int, list[Column], bool]:
         """The width of the names, the columns beside them, and whether headings are short."""
         names = max((len(row.name) for row in self.rows), default=3)
-        wanted = max(17, min(names, 20))
+        wanted = 17  # "  FAIL evaluation": longer names fold between their words
         columns = list(COLUMNS)
         while True:
             for short in (False, True):
