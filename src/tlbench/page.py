@@ -94,8 +94,8 @@ def _result(number: int, row: Row, tolerance: float) -> str:
     head = f"<th>{_chip(number)}{text(row.name)}{_count(row)}</th>"
     if not row.completed:
         why = text(tables.why_unfinished(row))
-        return f'<tr class="open">{head}<td colspan="{len(tables.COLUMNS)}">{why}</td></tr>'
-    cells = (text(tables.mean_and_spread(row, column)) for column in tables.COLUMNS)
+        return f'<tr class="open">{head}<td colspan="{len(tables.COLUMNS)}"><div>{why}</div></td></tr>'
+    cells = (_figure(tables.mean_and_spread(row, column)) for column in tables.COLUMNS)
     line = f"<tr>{head}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     misses, published = row.verdict(tolerance), row.first.published
     if misses is None or published is None:
@@ -112,6 +112,12 @@ def _result(number: int, row: Row, tolerance: float) -> str:
         f'{line}<tr class="sub"><th>published</th>{"".join(theirs)}</tr>'
         f'<tr class="sub"><th>difference {word}</th>{"".join(gaps)}</tr>'
     )
+
+
+def _figure(shown: str) -> str:
+    """A mean, and smaller its deviation."""
+    value, sign, deviation = text(shown).partition(" ± ")
+    return f"{value} <small>± {deviation}</small>" if sign else value
 
 
 def _gap(row: Row, published: Mapping[str, Any], key: str) -> str:

@@ -62,7 +62,7 @@ def curves(title: str, lines: Sequence[Line], *, share: bool) -> str:
     y = _scale(low, high, HEIGHT - BOTTOM, TOP)
     parts = [_axes(title, "epoch", [(x(t), f"{t:g}") for t in _whole(min(xs), max(xs))])]
     parts.append(_levels(y, low, high))
-    ends = []
+    ends: dict[int, list[float]] = {}
     for line in lines:
         points = [(x(px), y(py)) for px, py in line.points if math.isfinite(py)]
         if not points:
@@ -76,8 +76,9 @@ def curves(title: str, lines: Sequence[Line], *, share: bool) -> str:
             f'<polyline points="{path}" stroke-dasharray="{dash}"/>'
             f'<circle cx="{last[0]:.1f}" cy="{last[1]:.1f}" r="2.5"/></g>'
         )
-        ends.append((last[1], line.number))
-    for level, number in _spread(ends, 11):
+        ends.setdefault(line.number, []).append(last[1])
+    labels = [(sum(levels) / len(levels), number) for number, levels in ends.items()]
+    for level, number in _spread(labels, 11):
         parts.append(_text(WIDTH - RIGHT + 5, level + 4, str(number), "label"))
     return _svg(title, WIDTH, HEIGHT, parts)
 
@@ -103,8 +104,9 @@ def against_cost(
     def x(cost: float) -> float:
         return line(math.log10(cost))
 
-    marks = _log_ticks(10 ** (start - margin), 10 ** (end + margin), unit)
-    parts = [_axes(title, axis, [(x(t), _amount(t, unit)) for t in marks]), _levels(y, low, high)]
+    values = _log_ticks(10 ** (start - margin), 10 ** (end + margin), unit)
+    marks = _apart([(x(value), _amount(value, unit)) for value in values])
+    parts = [_axes(title, axis, marks), _levels(y, low, high)]
     front = pareto(points, more_is_better=more_is_better)
     parts.append(_front([(x(p.cost), y(p.accuracy)) for p in front]))
     for point in sorted(points, key=lambda point: point in front):
@@ -125,7 +127,7 @@ def pareto(points: Sequence[Point], *, more_is_better: bool) -> list[Point]:
 def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     """Share of each true class (row) predicted as each class (column), as depth of colour."""
     classes, few = len(names), len(names) <= 30
-    cell = 18.0 if few else max(4.0, 540 / classes)
+    cell = float(np.clip(360 / classes, 18, 30)) if few else max(4.0, 540 / classes)
     left = 14 + (min(24, max(map(len, names))) * 5.4 if few else 0)
     side = classes * cell
     bottom = left if few else 16
@@ -141,11 +143,14 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
         parts.append(f'<rect class="{kind}" {place} {box}>{title}</rect>')
         if few:
             style = "count deep" if depth > 0.55 else "count"
-            at = (left + (column + 0.5) * cell, 2 + (row + 0.5) * cell + 2.8)
+            at = (left + (column + 0.5) * cell, 2 + (row + 0.5) * cell + 3)
             parts.append(_text(*at, str(amount), style))
     for i, name in enumerate(names if few else []):
         middle = (i + 0.5) * cell
         parts.append(_text(left - 4, 2 + middle + 3, _short(name), "tick end"))
+        if left < 30:  # names this short need no turning
+            parts.append(_text(left + middle, side + 14, _short(name), "tick middle"))
+            continue
         turn = f"translate({left + middle + 3:.1f} {side + 6:.1f}) rotate(-90)"
         parts.append(f'<text class="tick end" transform="{turn}">{text(_short(name))}</text>')
     width, height = left + side + 4, side + bottom
@@ -253,12 +258,21 @@ def _whole(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float, unit: str) -> list[float]:
-    """Marks of a logarithmic axis, at most six."""
+    """Round values for a logarithmic axis, in their order."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     fine = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
     options = CLOCK + [t for t in fine if t < 1 or t > 1e5] if unit == "time" else fine
     within = sorted(t for t in options if low <= t <= high)
-    return within[:: math.ceil(len(within) / 6)] if within else []
+    return within if len(within) > 1 else ticks(low, high)
+
+
+def _apart(marks: Sequence[tuple[float, str]], room: float = 44) -> list[tuple[float, str]]:
+    """The marks that can be read: none nearer than `room` to the one before it."""
+    kept: list[tuple[float, str]] = []
+    for place, label in marks:
+        if not kept or place - kept[-1][0] >= room:
+            kept.append((place, label))
+    return kept
 
 
 def _amount(value: float, unit: str) -> str:
@@ -266,8 +280,8 @@ def _amount(value: float, unit: str) -> str:
     sizes = ((3600, " h"), (60, " min"), (1, " s")) if unit == "time" else ((1e6, "M"), (1e3, "k"))
     for size, suffix in sizes:
         if value >= size:
-            return f"{value / size:g}{suffix}"
-    return f"{value:g}{' s' if unit == 'time' else ''}"
+            return f"{value / size:.3g}{suffix}"
+    return f"{value:.3g}{' s' if unit == 'time' else ''}"
 
 
 def _spread(ends: Sequence[tuple[float, int]], room: float) -> list[tuple[float, int]]:

@@ -3,6 +3,7 @@
 A process a job keeps memory flat, and a job that dies takes nothing with it. No TensorFlow here.
 """
 
+import contextlib
 import logging
 import os
 import shlex
@@ -20,11 +21,13 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlbench import config, console, rows, tables
-from tlbench.errors import ConfigError, SweepError
+from tlbench import artifacts, config, console, page, rows, tables
+from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.run import write_text
 
 log = logging.getLogger(__name__)
+
+MOST_CURVES = 50  # in the picture of a sweep; the page shows them all
 
 
 @dataclass
@@ -75,10 +78,7 @@ def launch(
     ):
         for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
             progress.advance(bar)
-    table = rows.rows([_result(job) for job in jobs])
-    console.out.print(tables.Terminal(table))
-    write_text(folder / "table.md", tables.markdown(table))
-    console.out.print(f"[hint]table and runs in[/] [path]{folder}[/]", soft_wrap=True)
+    _show(rows.rows([_result(job) for job in jobs]), folder)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
             console.err.print(f"job {job.name} failed: {job.last_words}", style="bad", markup=False)
@@ -108,12 +108,13 @@ def _config_flags(sweep_config: DictConfig) -> list[str]:
     assert isinstance(sources, list)
     own = [s["path"] for s in sources if s["provider"] == "command-line"]
     name = sweep_config.hydra.job.config_name
-    return [f"--config-dir={path}" for path in own] + ([f"--config-name={name}"] if name != "train" else [])
+    return [f"--config-dir={path}" for path in own] + (
+        [f"--config-name={name}"] if name != "train" else []
+    )
 
 
 def _progress(total: int) -> Any:
     """A bar of finished jobs below their lines, on a terminal."""
-    import contextlib
 
     @contextlib.contextmanager
     def live() -> Any:
@@ -153,6 +154,24 @@ def _reason(job: Job) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return job.last_words.removeprefix("tlbench: error: ")
+
+
+def _show(table: list[rows.Row], folder: Path) -> None:
+    """The table of all jobs on the terminal; table, page and curves in the sweep's folder."""
+    console.out.print(tables.Terminal(table))
+    files = ["table.md", "report.html"]
+    write_text(folder / "table.md", tables.markdown(table))
+    write_text(folder / "report.html", page.html(table, tables.TOLERANCE))
+    histories = []
+    for row in table:
+        with contextlib.suppress(RunError):  # it has no epochs: it failed
+            histories.append((row.name, artifacts.history(row.first.folder)))
+    if histories:
+        from tlbench import plots
+
+        plots.all_curves(histories[:MOST_CURVES], folder / "curves.png")
+        files.append("curves.png")
+    console.out.print(f"[hint]{', '.join(files)} and runs in[/] [path]{folder}[/]", soft_wrap=True)
 
 
 def _result(job: Job) -> rows.Result:
