@@ -44,7 +44,7 @@ def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     path = folder / "predictions.npz"
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             labels, probabilities = saved["labels"], saved["probabilities"]
     except FileNotFoundError:
         raise RunError(f"{folder} has no predictions.npz.") from None

@@ -122,8 +122,6 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
 
 def complete(words: list[str]) -> int:
     """Tab completion. Hydra's bash script calls without the verb, which stands in COMP_LINE."""
-    from tlbench import hydra_app
-
     line = os.environ.get("COMP_LINE", "")
     typed = line.split()
     if words[:1] == ["query=bash"]:
@@ -131,10 +129,22 @@ def complete(words: list[str]) -> int:
         if verb not in VERBS or line == f"{typed[0]} {verb}":
             print(" ".join(VERBS))
             return 0
+        if verb == "report":
+            from tlbench.report import parser
+
+            print(" ".join(parser().candidates(_completed(line))))
+            return 0
         os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
         words = [*words, *_config_dir(typed)]
+    from tlbench import hydra_app
+
     hydra_app.run("train", ["-sc", *words], _train_job)
     return 0
+
+
+def _completed(line: str) -> list[str]:
+    """The words after the verb on the line being completed; the last may be empty."""
+    return [*line.split()[2:], *([""] if line.endswith(" ") else [])]
 
 
 def _config_dir(typed: list[str]) -> list[str]:

@@ -94,7 +94,9 @@ def _result(number: int, row: Row, tolerance: float) -> str:
     head = f"<th>{_chip(number)}{text(row.name)}{_count(row)}</th>"
     if not row.completed:
         why = text(tables.why_unfinished(row))
-        return f'<tr class="open">{head}<td colspan="{len(tables.COLUMNS)}"><div>{why}</div></td></tr>'
+        return (
+            f'<tr class="open">{head}<td colspan="{len(tables.COLUMNS)}"><div>{why}</div></td></tr>'
+        )
     cells = (_figure(tables.mean_and_spread(row, column)) for column in tables.COLUMNS)
     line = f"<tr>{head}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     misses, published = row.verdict(tolerance), row.first.published

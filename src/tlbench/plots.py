@@ -84,7 +84,7 @@ def _share_scales(axes: Any, used: int) -> None:
         panels = [axes[2 * (i // across) + kind, i % across] for i in range(used)]
         limits = np.array([axis.get_ylim() for axis in panels])
         for axis in panels:
-            axis.set_ylim(0.0 if kind else limits[:, 0].min(), limits[:, 1].max())
+            axis.set_ylim(0.0 if kind else limits[:, 0].min(), limits[:, 1].max() * 1.02)
         for axis in panels[::across]:
             axis.set_ylabel(label, fontsize=9)
     for i in range(used, axes.size // 2):

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tlbench import comparison, console, rows, tables
-from tlbench.arguments import Parser
+from tlbench.arguments import OUTPUTS, Parser
 from tlbench.comparison import Comparison
 from tlbench.config import suggest
 from tlbench.errors import ConfigError, RunError
 from tlbench.rows import Result, Row
 from tlbench.run import write_text
 
-OUTPUTS = Path("outputs")
 EXAMPLE = """\
 tlbench report
 tlbench report outputs --sort evaluation --where backbone=mobilenetv3
@@ -54,8 +53,8 @@ def report(words: list[str]) -> int:
     return 1 if failed or damaged else 0
 
 
-def parse(words: list[str]) -> Any:
-    """The words after `report`. Raises ConfigError for what does not fit."""
+def parser() -> Parser:
+    """What may follow `report`."""
     parser = Parser(
         "report",
         "Set every run below the paths in one table, and beside the report.",
@@ -69,7 +68,8 @@ def parse(words: list[str]) -> Any:
         metavar="PATH",
         help="run folders, or folders of them (outputs/)",
     )
-    add("--sort", metavar="COLUMN", help=f"the best first: {', '.join(SORTABLE)}")
+    columns = ", ".join(SORTABLE)
+    add("--sort", choices=SORTABLE, metavar="COLUMN", help=f"the best first: {columns}")
     add("--reverse", action="store_true", help="with --sort: the best last")
     add(
         "--where",
@@ -102,9 +102,12 @@ def parse(words: list[str]) -> Any:
         metavar="SHARE",
         help=f"of the test accuracy against the published one ({tables.TOLERANCE})",
     )
-    asked = parser.parse_args(words)
-    if asked.sort and asked.sort not in SORTABLE:
-        raise ConfigError(f"Unknown --sort column '{asked.sort}'. {suggest(asked.sort, SORTABLE)}")
+    return parser
+
+
+def parse(words: list[str]) -> Any:
+    """The words after `report`. Raises ConfigError for what does not fit."""
+    asked = parser().parse_args(words)
     if asked.reverse and not asked.sort:
         raise ConfigError("--reverse goes with --sort COLUMN.")
     if not 0 <= asked.tolerance <= 1:

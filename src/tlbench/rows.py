@@ -191,7 +191,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         raise RunError(f"{folder} has no config.yaml.") from None
     except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or not tree:
         raise RunError(f"{path} is damaged (it holds no settings).")
     return flatten(tree)
 
