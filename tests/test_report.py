@@ -16,7 +16,18 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tlbench import artifacts, cli, comparison, config, evaluation, hydra_app, rows, svg, tables
+from tlbench import (
+    artifacts,
+    cli,
+    comparison,
+    config,
+    evaluation,
+    hydra_app,
+    results,
+    rows,
+    svg,
+    tables,
+)
 from tlbench.console import THEME
 from tlbench.errors import RunError
 from tlbench.run import Run, write_json
@@ -135,7 +146,7 @@ def test_runs_that_differ_in_seed_become_one_row(runs, capsys):
     exp = found["MobileNetV3(exp)"]
     assert exp["seeds"] == [0, 1, 2]
     assert exp["runs"] == 3
-    single = [rows.read(runs / f"exp{seed}").metrics["evaluation"] for seed in range(3)]
+    single = [results.read(runs / f"exp{seed}").metrics["evaluation"] for seed in range(3)]
     assert exp["evaluation"] == pytest.approx(np.mean(single))
     assert exp["evaluation_std"] == pytest.approx(np.std(single, ddof=1))
     assert exp["evaluation_low"] is None
@@ -150,7 +161,7 @@ def test_names_say_what_differs(tmp_path):
         ("d", "head=exp", "trainable=false"),
     ):
         make_run(tmp_path / name, "backbone=mobilenet", *words, images=40)
-    names = {row.first.folder.name: row.name for row in rows.rows(rows.collect([tmp_path]))}
+    names = {row.first.folder.name: row.name for row in rows.rows(results.collect([tmp_path]))}
     assert names == {
         "a": "mobilenet linear",
         "b": "mobilenet exp all layers epochs=5",
@@ -162,7 +173,7 @@ def test_names_say_what_differs(tmp_path):
 def test_runs_on_other_data_are_not_merged(tmp_path):
     make_run(tmp_path / "a", images=40, fingerprint="one")
     make_run(tmp_path / "b", "seed=1", images=40, fingerprint="two")
-    assert len(rows.rows(rows.collect([tmp_path]))) == 2
+    assert len(rows.rows(results.collect([tmp_path]))) == 2
 
 
 def test_unfinished_runs_are_rows_with_their_reason(runs, capsys):
@@ -194,7 +205,7 @@ def test_wilson_interval():
     ],
 )
 def test_where(runs, condition, kept):
-    found = rows.where(rows.collect([runs]), [condition])
+    found = rows.where(results.collect([runs]), [condition])
     assert {result.folder.name for result in found} == kept
 
 
@@ -222,7 +233,7 @@ def test_table_fits_and_never_breaks_a_word_it_need_not(runs, width):
     from rich.console import Console
 
     console = Console(width=width, file=io.StringIO(), theme=THEME)
-    console.print(tables.Terminal(rows.rows(rows.collect([runs]))))
+    console.print(tables.Terminal(rows.rows(results.collect([runs]))))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
@@ -259,14 +270,14 @@ def test_a_trial_of_the_report_is_not_compared(tmp_path):
     make_run(tmp_path / "a", "report=resnet50_fc", "data.limit=100", images=40)
     make_run(tmp_path / "b", "report=resnet50_fc", "backbone.image_size=96")
     make_run(tmp_path / "c", "report=resnet50_fc", images=9_999)
-    assert all(row.verdict(1.0) is None for row in rows.rows(rows.collect([tmp_path])))
+    assert all(row.verdict(1.0) is None for row in rows.rows(results.collect([tmp_path])))
 
 
 def test_tolerance_includes_its_end(tmp_path):
     folder = make_run(tmp_path / "a", "report=resnet50_fc", parameters=26_220_948)
     found = json.loads((folder / "metrics.json").read_text())
     write_json(folder / "metrics.json", {**found, "evaluation": 0.6551 + 0.02})
-    (row,) = rows.rows(rows.collect([tmp_path]))
+    (row,) = rows.rows(results.collect([tmp_path]))
     assert row.verdict(0.02) == []
     assert row.verdict(0.0199) == ["evaluation"]
 
@@ -525,7 +536,9 @@ def test_tab_offers_flags_columns_and_runs(runs, capsys, monkeypatch):
 def test_a_sweep_leaves_table_page_and_curves(runs, tmp_path, capsys):
     from tlbench import sweep
 
-    table = rows.rows([*rows.collect([runs]), rows.Result(tmp_path / "9", "failed", "no folder")])
+    table = rows.rows(
+        [*results.collect([runs]), results.Result(tmp_path / "9", "failed", "no folder")]
+    )
     sweep._show(table, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"table.md", "report.html", "curves.png"}

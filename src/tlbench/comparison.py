@@ -14,7 +14,8 @@ from rich.text import Text
 
 from tlbench import artifacts
 from tlbench.errors import RunError
-from tlbench.rows import Result, Row
+from tlbench.results import Result
+from tlbench.rows import Row
 
 CERTAIN = 0.05  # of McNemar's p, below which a difference is called one
 

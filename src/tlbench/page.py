@@ -13,14 +13,15 @@ import numpy as np
 
 from tlbench import __version__, artifacts, comparison, evaluation, svg, tables
 from tlbench.comparison import Comparison
-from tlbench.config import NOT_IDENTITY
 from tlbench.console import GREEN, PALETTE, VERMILION
 from tlbench.errors import RunError
-from tlbench.rows import PUBLISHED, Result, Row
+from tlbench.results import PUBLISHED, Result
+from tlbench.rows import Row
 from tlbench.svg import text
 
 Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
 
+SILENT = ("published", "n_jobs", "data.superclasses.")  # settings that explain no result
 DARK_ON = (1, 4, 5)  # positions in the palette of colours too light for white figures on them
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
@@ -295,14 +296,24 @@ def _differences(finished: Sequence[Numbered]) -> str:
     keys = sorted({key for _, row in finished for key in row.first.settings})
     lines = []
     for key in keys:
-        if key == "seed" or key.partition(".")[0] in NOT_IDENTITY:
+        if key == "seed" or key.startswith(SILENT):
             continue
-        values = [str(row.first.settings.get(key, "-")) for _, row in finished]
+        values = [_setting(row.first.settings.get(key, "-")) for _, row in finished]
         if len(set(values)) > 1:
             lines.append([f"<code>{text(key)}</code>", *map(text, values)])
     heads = ["setting", *(_chip(number) for number, _ in finished)]
     body = _table(heads, lines, "settings") if lines else _note("All runs have the same settings.")
     return f'<section id="differences"><h2>What differs</h2>{body}</section>'
+
+
+def _setting(value: Any) -> str:
+    """A value as YAML would show it, a long list by its beginning."""
+    if isinstance(value, list):
+        more = f", ... {len(value)} in all" if len(value) > 6 else ""
+        return f"[{', '.join(map(str, value[:3] if more else value))}{more}]"
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _runs(numbered: Sequence[Numbered]) -> str:

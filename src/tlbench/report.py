@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlbench import comparison, console, rows, tables
+from tlbench import comparison, console, results, rows, tables
 from tlbench.arguments import OUTPUTS, Parser
 from tlbench.comparison import Comparison
 from tlbench.config import suggest
 from tlbench.errors import ConfigError, RunError
-from tlbench.rows import Result, Row
+from tlbench.results import Result
+from tlbench.rows import Row
 from tlbench.run import write_text
 
 EXAMPLE = """\
@@ -20,11 +21,12 @@ tlbench report --html report.html --markdown table.md
 tlbench report --compare 'MobileNetV3(exp)' 'MobileNetV3(All)'
 tlbench report --check --tolerance 0.01
 """
+# What --sort takes, and the figure it means: the table's headings in one word each.
 SORTABLE = {
     "run": "run",
+    **{key: key for key in (*results.PUBLISHED, "size")},
     "time": "training_seconds",
     "images/s": "images_per_second",
-    **{key: key for key in rows.FIGURES},
 }
 FORMATS = ("markdown", "csv", "json")
 
@@ -32,21 +34,21 @@ FORMATS = ("markdown", "csv", "json")
 def report(words: list[str]) -> int:
     """Run the verb. 0: shown; 1: the check failed, or some of the runs cannot be read."""
     asked = parse(words)
-    results = _collect(asked)
-    table = rows.rows(rows.where(results, asked.where), merge=not asked.each)
+    found = _collect(asked)
+    table = rows.rows(rows.where(found, asked.where), merge=not asked.each)
     if not table:
         raise RunError(
-            f"No run has {' and '.join(asked.where)}. Without --where: {len(results)} runs."
+            f"No run has {' and '.join(asked.where)}. Without --where: {len(found)} runs."
         )
     if asked.sort:
         table = rows.ordered(table, SORTABLE[asked.sort], reverse=asked.reverse)
-    compared = _compare(asked, table, results)
+    compared = _compare(asked, table, found)
     _write(_texts(asked, table, compared))
     if not _to_stdout(asked):
         console.out.print(tables.Terminal(table, asked.tolerance))
         if compared:
             console.out.print("", comparison.view(compared), sep="\n")
-    damaged = tables.unreadable(results)
+    damaged = tables.unreadable(found)
     for line in damaged:
         console.err.print(f"tlbench: {line}", style="warn", markup=False, soft_wrap=True)
     failed = asked.check and not _passes(table, asked.tolerance)
@@ -94,7 +96,11 @@ def parser() -> Parser:
         metavar=("A", "B"),
         help="test A against B: names in the table, or folders",
     )
-    add("--check", action="store_true", help="exit 1 unless every row of the report's passes")
+    add(
+        "--check",
+        action="store_true",
+        help="exit 1 when a run misses its published row, or none can be compared",
+    )
     add(
         "--tolerance",
         type=float,
@@ -114,6 +120,9 @@ def parse(words: list[str]) -> Any:
         raise ConfigError(f"--tolerance {asked.tolerance} is not valid. Expected 0 to 1.")
     if len(_to_stdout(asked)) > 1:
         raise ConfigError(f"Only one of {', '.join(_to_stdout(asked))} can go to stdout.")
+    files = [str(Path(file)) for name in (*FORMATS, "html") if (file := getattr(asked, name))]
+    if len(set(files)) < len(files):
+        raise ConfigError("Each format needs a file of its own.")
     for name in (*FORMATS, "html"):
         _check_file(name, getattr(asked, name))
     return asked
@@ -147,21 +156,21 @@ def _collect(asked: Any) -> list[Result]:
     ]
     if not asked.paths and len(folders) == 2:
         paths = folders
-    results = rows.collect(paths)
-    damaged = tables.unreadable(results)
-    if len(damaged) == len(results):
+    found = results.collect(paths)
+    damaged = tables.unreadable(found)
+    if len(damaged) == len(found):
         more = f" ({len(damaged) - 1} more like it.)" if len(damaged) > 1 else ""
         raise RunError(damaged[0] + more)
-    return results
+    return found
 
 
-def _compare(asked: Any, table: Sequence[Row], results: Sequence[Result]) -> Comparison | None:
+def _compare(asked: Any, table: Sequence[Row], found: Sequence[Result]) -> Comparison | None:
     """What --compare asks for, by names in the table or folders."""
     if not asked.compare:
         return None
     chosen = []
     for name in asked.compare:
-        row = comparison.pick(table, name) or comparison.pick(rows.rows(results, merge=False), name)
+        row = comparison.pick(table, name) or comparison.pick(rows.rows(found, merge=False), name)
         if row is None:
             raise ConfigError(
                 f"--compare: no run '{name}'. {suggest(name, [r.name for r in table])}"

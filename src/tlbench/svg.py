@@ -127,13 +127,15 @@ def pareto(points: Sequence[Point], *, more_is_better: bool) -> list[Point]:
 def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     """Share of each true class (row) predicted as each class (column), as depth of colour."""
     classes, few = len(names), len(names) <= 30
-    cell = float(np.clip(360 / classes, 18, 30)) if few else max(4.0, 540 / classes)
-    left = 14 + (min(24, max(map(len, names))) * 5.4 if few else 0)
+    cell = float(np.clip(360 / classes, 22, 30)) if few else max(4.0, 540 / classes)
+    left = 14 + (min(24, max(map(len, names))) * 6.4 if few else 0)
     side = classes * cell
     bottom = left if few else 16
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     parts = [f'<rect class="frame" x="{left:.1f}" y="2" width="{side:.1f}" height="{side:.1f}"/>']
-    for row, column in zip(*np.nonzero(counts), strict=True):
+    told = counts > 0 if few else shares >= 0.02
+    parts.append(_faint(counts.astype(bool) & ~told, left, cell))
+    for row, column in zip(*np.nonzero(told), strict=True):
         amount, depth = int(counts[row, column]), float(shares[row, column])
         place = f'x="{left + column * cell:.1f}" y="{2 + row * cell:.1f}"'
         hint = f"{names[row]} taken for {names[column]}: {amount:,} ({depth:.0%})"
@@ -157,6 +159,16 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     if not few:
         parts.append(_text(left + side / 2, side + 13, "predicted class", "tick middle"))
     return _svg("confusion matrix", width, height, parts, fixed=True)
+
+
+def _faint(cells: np.ndarray, left: float, cell: float) -> str:
+    """Cells of next to no share as one shape: a hundred classes have thousands of them."""
+    square = f"h{cell:g}v{cell:g}h-{cell:g}z"
+    corners = (
+        f"M{left + column * cell:.1f} {2 + row * cell:.1f}{square}"
+        for row, column in zip(*np.nonzero(cells), strict=True)
+    )
+    return f'<path class="miss" fill-opacity=".06" d="{"".join(corners)}"/>'
 
 
 # ---------------------------------------------------------------- parts

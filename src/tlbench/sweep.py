@@ -21,7 +21,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlbench import artifacts, config, console, page, rows, tables
+from tlbench import artifacts, config, console, page, results, rows, tables
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.run import write_text
 
@@ -174,8 +174,8 @@ def _show(table: list[rows.Row], folder: Path) -> None:
     console.out.print(f"[hint]{', '.join(files)} and runs in[/] [path]{folder}[/]", soft_wrap=True)
 
 
-def _result(job: Job) -> rows.Result:
+def _result(job: Job) -> results.Result:
     """The job's run, or why it has none: it failed before it had a folder."""
     if (job.folder / "manifest.json").is_file():
-        return rows.read(job.folder)
-    return rows.Result(job.folder, "failed", job.last_words, {"backbone.name": job.name})
+        return results.read(job.folder)
+    return results.Result(job.folder, "failed", job.last_words, {"backbone.name": job.name})

@@ -13,7 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tlbench.rows import FIGURES, PUBLISHED, Result, Row
+from tlbench.results import FIGURES, PUBLISHED, Result
+from tlbench.rows import Row
 
 TOLERANCE = 0.02  # of the test accuracy against the published one
 NOT_COMPARED = (
