@@ -5,6 +5,7 @@ import csv
 import functools
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -417,6 +418,21 @@ def test_page_escapes_what_runs_say(tmp_path):
     assert "has no history.csv" in page.words
 
 
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_finds_the_parts(runs, tmp_path):
+    report(runs, "--html", tmp_path / "r.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    address = (tmp_path / "r.html").as_uri()
+    done = subprocess.run(
+        [*command, address], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.count("<figure>") == 14
+    for part in ('id="results"', 'id="differences"', 'id="runs"', "F1 by class"):
+        assert part in done.stdout
+
+
 def test_pareto_front():
     points = [
         svg.Point(i, str(i), cost, accuracy, None)
@@ -436,9 +452,11 @@ def test_ticks_are_few_and_within(span):
 # ---------------------------------------------------------------- bad input
 
 
-def test_bad_words_are_one_line(runs, tmp_path, capsys):
+def test_bad_words_are_one_line(runs, tmp_path, capsys, monkeypatch):
     assert "does not exist" in refused(capsys, tmp_path / "none")
     assert "No run in" in refused(capsys, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "There is no outputs/ here" in refused(capsys)
     assert "Did you mean 'evaluation'?" in refused(capsys, runs, "--sort", "evaluatoin")
     assert "Did you mean 'backbone'?" in refused(capsys, runs, "--where", "backbon=x")
     assert "Expected key=value" in refused(capsys, runs, "--where", "backbone")
@@ -466,6 +484,7 @@ def test_nothing_is_written_when_anything_cannot_be(runs, tmp_path, capsys):
         ("metrics.json", "[]"),
         ("metrics.json", '{"evaluation": "high"}'),
         ("metrics.json", '{"evaluation": NaN}'),
+        ("metrics.json", '{"evaluation": 0.5, "test_images": -1}'),
         ("metrics.json", "{"),
         ("config.yaml", "a: ["),
         ("config.yaml", ""),

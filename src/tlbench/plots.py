@@ -1,5 +1,6 @@
 """Pictures of runs. No TensorFlow."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], me
     ):
         values = [record[prefix + measure] for record in history]
         axis.plot(epochs, values, color=color, marker=marker, markersize=4, label=label)
-    for before, after in zip(history, history[1:], strict=False):
+    for before, after in itertools.pairwise(history):
         if before["stage"] != after["stage"]:
             axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

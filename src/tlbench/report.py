@@ -156,6 +156,8 @@ def _collect(asked: Any) -> list[Result]:
     ]
     if not asked.paths and len(folders) == 2:
         paths = folders
+    elif not asked.paths and not OUTPUTS.is_dir():
+        raise RunError(f"There is no {OUTPUTS}/ here. Give folders with runs: tlbench report PATH")
     found = results.collect(paths)
     damaged = tables.unreadable(found)
     if len(damaged) == len(found):

@@ -161,6 +161,8 @@ def _metrics(run: Run) -> dict[str, Any]:
             raise RunError(f"{path} is damaged ({key} is no number).")
     if not 0 <= (found.get("evaluation") or 0) <= 1:
         raise RunError(f"{path} is damaged (evaluation is no share).")
+    if (found.get("test_images") or 1) < 1:
+        raise RunError(f"{path} is damaged (test_images is no count).")
     model = run.folder / "model.keras"
     return {**found, "size": model.stat().st_size if model.is_file() else None}
 

@@ -75,7 +75,9 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return statistics.fmean(known) if len(known) == len(values) else None
+    if len(known) < len(values):
+        return None
+    return known[0] if len(set(known)) == 1 else statistics.fmean(known)  # counts stay whole
 
 
 def _deviation(values: Sequence[float | None]) -> float | None:
