@@ -57,7 +57,8 @@ def launch(
     """Run every job, `n_jobs` at a time, and set them in one table.
 
     compose: overrides -> the whole composed configuration. Every job's configuration is checked
-    before the first one starts. Raises ConfigError when there is no job, SweepError when any failed.
+    before the first one starts. Raises ConfigError when there is no job, SweepError when any
+    failed.
     """
     if not job_overrides:
         raise ConfigError("The sweep has no job: a glob(...) in the command matches nothing.")
