@@ -167,7 +167,7 @@ def test_names_say_what_differs(tmp_path):
         "a": "mobilenet linear",
         "b": "mobilenet exp all layers epochs=5",
         "c": "mobilenet exp all layers epochs=9",
-        "d": "mobilenet exp head only epochs=5",
+        "d": "mobilenet exp head only",
     }
 
 

@@ -137,7 +137,8 @@ def ordered(rows: Sequence[Row], column: str, *, reverse: bool = False) -> list[
 TELLING = (
     *("head.name", "data.name", "trainable", "strategy.name", "backbone.weights"),
     *("backbone.image_size", "epochs", "optimizer.name", "learning_rate", "augment.name"),
-    *("schedule.name", "batch_size", "data.limit", "head.widths"),
+    *("schedule.name", "batch_size", "data.limit", "head.widths", "backbone.arguments.alpha"),
+    *("augment.shift", "precision"),
 )
 BARE = ("head.name", "data.name")  # values that say by themselves what they are
 
@@ -168,12 +169,8 @@ def _names(results: Sequence[Result], *, seeds: bool) -> list[str]:
                 implied = result.published and (result.comparable or key == "head.name")
                 if result.settings and not implied:
                     name.append(str(result.settings.get(key)))
-    for alike in _alike(words):
-        _tell_apart([results[i] for i in alike], [words[i] for i in alike], seeds=seeds)
-    for alike in _alike(words):
-        finished = [i for i in alike if results[i].completed]
-        for i in finished if len(finished) > 1 else []:
-            words[i].append(f"({results[i].folder.name})")
+    finished = [i for i, result in enumerate(results) if result.completed]
+    _tell_apart([(results[i], words[i]) for i in finished], seeds=seeds)
     return [" ".join(name) for name in words]
 
 
@@ -185,26 +182,33 @@ def _stem(result: Result) -> str:
     return str(result.settings.get("backbone.name", result.folder.name))
 
 
-def _alike(words: Sequence[list[str]]) -> list[list[int]]:
-    """Positions of names that occur more than once, together."""
-    places: dict[str, list[int]] = {}
-    for i, name in enumerate(words):
-        places.setdefault(" ".join(name), []).append(i)
-    return [found for found in places.values() if len(found) > 1]
+def _tell_apart(named: Sequence[tuple[Result, list[str]]], *, seeds: bool) -> None:
+    """Add to names that are alike the setting that parts them best, until none are alike."""
+    alike: dict[str, list[tuple[Result, list[str]]]] = {}
+    for result, name in named:
+        alike.setdefault(" ".join(name), []).append((result, name))
+    for group in alike.values():
+        if len(group) == 1:
+            continue
+        key = _telling([result for result, _ in group], seeds=seeds)
+        for result, name in group:
+            value = result.settings.get(key) if key else None
+            name.append(_phrase(key, value) if key else f"({result.folder.name})")
+        if key:
+            _tell_apart(group, seeds=seeds)
 
 
-def _tell_apart(results: Sequence[Result], words: Sequence[list[str]], *, seeds: bool) -> None:
-    """Add settings to names, one at a time, until all differ or no setting is left."""
+def _telling(results: Sequence[Result], *, seeds: bool) -> str | None:
+    """The setting with the most different values among the telling ones, else among the rest."""
     keys = {key for result in results for key in result.settings}
     silent = {key for key in keys if key.partition(".")[0] in NOT_IDENTITY}
     rest = sorted(keys - set(TELLING) - silent - {"seed"})
-    for key in (*TELLING, *rest, *(["seed"] if seeds else [])):
-        if len({" ".join(name) for name in words}) == len(words):
-            return
-        values = [result.settings.get(key) for result in results]
-        if len(set(map(str, values))) > 1:
-            for name, value in zip(words, values, strict=True):
-                name.append(_phrase(key, value))
+    for options in (TELLING, rest, ["seed"] if seeds else []):
+        values = {key: {str(r.settings.get(key)) for r in results} for key in options}
+        best = max(options, key=lambda key: len(values[key]), default=None)
+        if best and len(values[best]) > 1:
+            return best
+    return None
 
 
 def _phrase(key: str, value: Any) -> str:
@@ -213,4 +217,6 @@ def _phrase(key: str, value: Any) -> str:
     if key in BARE:
         return str(value)
     short = key.removesuffix(".name").rpartition(".")[2]
-    return f"{short}={'null' if value is None else value}".replace(", ", ",")
+    if value is None or isinstance(value, bool):
+        value = "null" if value is None else str(value).lower()
+    return f"{short}={value}".replace(", ", ",")
