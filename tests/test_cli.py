@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import TINY, Answer
 
 Command = Callable[..., Answer]
 
-LIGHT = "tlbench.cli tlbench.config tlbench.errors tlbench.console tlbench.run tlbench.report tlbench.plots tlbench.cache tlbench.sweep tlbench.hydra_app"
+LIGHT = """
+    tlbench.cli tlbench.config tlbench.errors tlbench.console tlbench.run tlbench.report
+    tlbench.page tlbench.plots tlbench.cache tlbench.sweep tlbench.hydra_app
+"""
 
 
 def shell(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +29,7 @@ def shell(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_answers_at_once_never_imports_tensorflow() -> None:
-    code = f"import importlib, sys; [importlib.import_module(m) for m in '{LIGHT}'.split()]; "
+    code = f"import importlib, sys; [importlib.import_module(m) for m in {LIGHT.split()}]; "
     code += "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -127,13 +131,13 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert {p.name for p in tmp_path.iterdir()} <= {"file", "cache"}
 
 
-def test_a_traceback_is_shown_on_request(tlbench: Command) -> None:
+def test_a_traceback_is_shown_on_request() -> None:
     done = shell("train", "epochs=0", "--traceback")
     assert "Traceback" in done.stderr
     assert "ConfigError" in done.stderr
 
 
-def test_no_network_names_the_setting_that_helps(tlbench: Command, tmp_path: Path) -> None:
+def test_no_network_names_the_setting_that_helps(tmp_path: Path) -> None:
     closed = {"HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path / "keras")}
     done = shell("train", **closed)
     assert done.returncode == 2

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import make_config
 from omegaconf import OmegaConf
 
+from conftest import make_config
 from tlbench import config, hydra_app
 
 CONF = hydra_app.conf_dir()
@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None
 
 
 def test_shifts_cannot_be_cached() -> None:
-    with pytest.raises(config.ConfigError, match="features.cache=false"):
+    with pytest.raises(config.ConfigError, match=r"features\.cache=false"):
         make_config("trainable=false", "augment=standard")
     make_config("trainable=false", "augment=standard", "features.cache=false")
     make_config("trainable=false", "augment=flip")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_config
 from PIL import Image
 
+from conftest import make_config
 from tlbench import data
 from tlbench.data import Dataset
 from tlbench.errors import DataError

@@ -36,7 +36,9 @@ def test_formats(halves: Image.Image, tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("P", "png"), ("CMYK", "jpg"), ("RGBA", "png")])
-def test_modes_keep_the_colours(halves: Image.Image, tmp_path: Path, mode: str, suffix: str) -> None:
+def test_modes_keep_the_colours(
+    halves: Image.Image, tmp_path: Path, mode: str, suffix: str
+) -> None:
     path = tmp_path / f"image.{suffix}"
     halves.convert(mode).save(path)
     pixels = images.decode(path, 20, "stretch")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Answer, make_config
 
+from conftest import TINY, Answer, make_config
 from tlbench import hydra_app, model
 from tlbench.errors import ConfigError
 from tlbench.hardware import keras

@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import TINY, make_config
 
+from conftest import TINY, make_config
 from tlbench import model, weights
 from tlbench.errors import WeightsError
 from tlbench.hardware import keras

@@ -24,6 +24,8 @@ Verbs
               tlbench train experiment=quickstart
   summary   print the layers and parameter counts of what `train` would build
               tlbench summary report=resnet50_fc
+  report    set finished runs in one table, beside the published one
+              tlbench report --sort evaluation --html report.html
 
 Flags
   --help        after a verb: every setting and choice of it
@@ -102,7 +104,18 @@ def summary(words: list[str]) -> None:
     hydra_app.run([*words, "hydra.run.dir=."], job)
 
 
-VERBS: dict[str, Callable[[list[str]], int | None]] = {"train": train, "summary": summary}
+def report(words: list[str]) -> int:
+    """`tlbench report [PATH...] [flags]`: a table of runs; 1 when a check fails."""
+    from tlbench.report import report
+
+    return report(words)
+
+
+VERBS: dict[str, Callable[[list[str]], int | None]] = {
+    "train": train,
+    "summary": summary,
+    "report": report,
+}
 
 
 def complete(words: list[str]) -> int:
@@ -114,10 +127,20 @@ def complete(words: list[str]) -> int:
         if verb not in VERBS or line == f"{typed[0]} {verb}":
             print(" ".join(VERBS))
             return 0
+        if verb == "report":
+            from tlbench.report import parser
+
+            print(" ".join(parser().candidates(_completed(line))))
+            return 0
         os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
         words = [*words, *_config_dir(typed)]
     train(["-sc", *words])
     return 0
+
+
+def _completed(line: str) -> list[str]:
+    """The words after the verb on the line being completed; the last may be empty."""
+    return [*line.split()[2:], *([""] if line.endswith(" ") else [])]
 
 
 def _config_dir(typed: list[str]) -> list[str]:

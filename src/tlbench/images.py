@@ -105,7 +105,8 @@ def decode(path: Path, size: int, resize: str) -> np.ndarray:
     """One image file as (size, size, 3) uint8 in 0-255, upright, on white where it is transparent.
 
     resize: "crop" cuts the middle square, "pad" adds black, "stretch" changes the aspect. Raises
-    DataError with the reason when the file is no image, is damaged, or is larger than Pillow's limit of 179 million pixels.
+    DataError with the reason when the file is no image, is damaged, or has more pixels than Pillow
+    admits (179 million).
     """
     try:
         with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
