@@ -1,53 +1,57 @@
-"""What listens to training: the history of epochs, and the live display."""
+"""What listens to training: history, live display, early stopping, and the keeper of checkpoints."""
 
 import logging
+import math
 import time
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from tlbench import console
+from tlbench import checkpoint, console
+from tlbench.checkpoint import State
+from tlbench.config import Stage
+from tlbench.errors import TrainingError
 from tlbench.hardware import keras
+from tlbench.interrupts import Interrupts
 
 log = logging.getLogger(__name__)
 
 Epoch = dict[str, Any]
+Logs = dict[str, float] | None
 
 
 class History(keras.callbacks.Callback):
-    """Collects one record an epoch, over all stages, and says it in one line."""
+    """Adds one record an epoch to those of the run, and says it in one line."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, stage: Stage, epochs: list[Epoch], images: int) -> None:
         super().__init__()
-        self.images = images
-        self.epochs: list[Epoch] = []
+        self.stage, self.epochs, self.images = stage, epochs, images
 
-    def begin_stage(self, name: str, epochs: int) -> None:
-        self.stage, self.total = name, epochs
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.began, self.trained = time.perf_counter(), 0.0
 
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+    def on_test_begin(self, logs: Logs = None) -> None:
         self.trained = self.trained or time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         now, values = time.perf_counter(), dict(logs or {})
         record = {
-            "stage": self.stage,
+            "stage": self.stage.name,
             "epoch": len(self.epochs) + 1,
             "loss": values["loss"],
             "accuracy": values["accuracy"],
             "val_loss": values["val_loss"],
             "val_accuracy": values["val_accuracy"],
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "learning_rate": learning_rate(self.model),
             "seconds": now - self.began,
             "images_per_second": self.images / ((self.trained or now) - self.began),
         }
         self.epochs.append(record)
         log.info(
             "%s %d/%d  loss %.4f  accuracy %.4f  val %.4f %.4f  %.1f s  %s img/s",
-            *(self.stage, epoch + 1, self.total, record["loss"], record["accuracy"]),
+            *(self.stage.name, epoch + 1, self.stage.epochs, record["loss"], record["accuracy"]),
             *(record["val_loss"], record["val_accuracy"], record["seconds"]),
             f"{record['images_per_second']:,.0f}",
         )
@@ -56,14 +60,9 @@ class History(keras.callbacks.Callback):
 class LiveDisplay(keras.callbacks.Callback):
     """A bar for the epoch under way, on a terminal; elsewhere the history's lines must do."""
 
-    def __init__(self, steps: int, batch_size: int, images: int) -> None:
+    def __init__(self, stage: Stage, steps: int, batch_size: int, images: int) -> None:
         super().__init__()
-        self.steps, self.batch_size, self.images = steps, batch_size, images
-
-    def begin_stage(self, name: str, epochs: int) -> None:
-        self.stage, self.total = name, epochs
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.stage, self.steps, self.batch_size, self.images = stage, steps, batch_size, images
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -74,27 +73,152 @@ class LiveDisplay(keras.callbacks.Callback):
             transient=True,
             disable=not console.err.is_terminal,
         )
-        self.progress.start()
-        self.bar = self.progress.add_task("", total=self.steps, figures="")
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.close()
+        self.bar = self.progress.add_task("", total=steps, figures="")
 
     def close(self) -> None:
         """Leave the terminal as it was, whatever ended the training."""
-        if hasattr(self, "progress"):
-            self.progress.stop()
+        self.progress.stop()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.progress.start()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.began = time.perf_counter()
-        self.progress.reset(
-            self.bar, description=f"{self.stage} {epoch + 1}/{self.total}", figures=""
-        )
+        name = f"{self.stage.name} {epoch + 1}/{self.stage.epochs}"
+        self.progress.reset(self.bar, description=name, figures="")
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if not console.err.is_terminal or logs is None:
             return
         seen = min((batch + 1) * self.batch_size, self.images)
         rate = seen / (time.perf_counter() - self.began)
         figures = f"loss {logs['loss']:.3f}  acc {logs['accuracy']:.3f}  {rate:,.0f} img/s"
         self.progress.update(self.bar, completed=batch + 1, figures=figures)
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras's, over several calls of fit: it begins once, and restores the best weights once.
+
+    patience: epochs without a better val_loss, or None for never.
+    """
+
+    KEPT = ("wait", "best", "best_epoch")
+
+    def __init__(self, patience: int | None) -> None:
+        super().__init__("val_loss", patience=patience or 0, mode="min", restore_best_weights=True)
+        self.active = patience is not None
+        super().on_train_begin()
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """A stage that goes on is no new training."""
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """The end of a call of fit need not be the end of the stage."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if self.active:
+            super().on_epoch_end(epoch, logs)
+
+    def restore_best(self, network: keras.Model) -> None:
+        """Give the network the weights of its best epoch."""
+        if self.active and self.best_weights is not None:
+            network.set_weights(self.best_weights)
+
+    def get_state(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in self.KEPT}
+        return {k: None if v is None else float(v) for k, v in state.items()}
+
+    def set_state(self, state: dict[str, Any], best_weights: list[np.ndarray] | None) -> None:
+        self.wait = int(state["wait"])
+        self.best = state["best"]
+        self.best_epoch = int(state["best_epoch"])
+        self.best_weights = best_weights
+
+
+class Keeper(keras.callbacks.Callback):
+    """Saves a checkpoint at the end of each epoch and when a signal asks; stops a loss that is lost.
+
+    `state` is kept up to date as the training moves.
+    """
+
+    mid_epoch = True  # whether an epoch under way may be saved
+    base: list[np.ndarray] | None = None  # weights that the network trained here does not hold
+
+    def __init__(
+        self,
+        path: Path,
+        state: State,
+        stopping: EarlyStopping,
+        interrupts: Interrupts,
+        began: float,
+    ) -> None:
+        super().__init__()
+        self.path, self.state, self.stopping = path, state, stopping
+        self.interrupts, self.began = interrupts, began
+        self.metrics: list[np.ndarray] | None = None
+
+    def restore(self, network: keras.Model) -> None:
+        """Put back what the state holds of this stage."""
+        arrays = self.state.arrays
+        self.first_step = self.state.step
+        if "network" in arrays:
+            checkpoint.assign(network.variables, arrays["network"])
+            checkpoint.assign(network.optimizer.variables, arrays["optimizer"])
+            self.stopping.set_state(self.state.early_stopping, arrays.get("best"))
+            self.metrics = arrays["metrics"] if self.state.step else None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        if self.metrics is not None:  # of the part of this epoch that was done before
+            checkpoint.assign(self._metrics(), self.metrics)
+            self.metrics = None
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        step = self.first_step + batch + 1
+        if logs is not None and not math.isfinite(logs["loss"]):
+            self._diverged(step)
+        if self.mid_epoch and (self.interrupts.save or self.interrupts.ending is not None):
+            self._save(step)
+        self.interrupts.raise_if_ending()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if logs is not None and not math.isfinite(logs["val_loss"]):
+            self._diverged(self.first_step)
+        self.first_step = 0
+        self.state.epoch = epoch + 1
+        self.state.stopped = self.model.stop_training
+        self._save(0)
+        self.interrupts.raise_if_ending()
+
+    def _save(self, step: int) -> None:
+        state, network = self.state, self.model
+        state.step, state.seconds = step, time.perf_counter() - self.began
+        state.early_stopping = self.stopping.get_state()
+        state.arrays = {
+            "network": checkpoint.values(network.variables),
+            "optimizer": checkpoint.values(network.optimizer.variables),
+            "metrics": checkpoint.values(self._metrics()),
+        }
+        if self.stopping.best_weights is not None:
+            state.arrays["best"] = list(self.stopping.best_weights)
+        if self.base is not None:
+            state.arrays["base"] = self.base
+        checkpoint.save(self.path, state)
+        state.arrays = {}  # not held between saves
+        if self.interrupts.save:
+            log.info("Saved a checkpoint, as SIGUSR1 asked")
+            self.interrupts.save = False
+
+    def _metrics(self) -> list[keras.Variable]:
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _diverged(self, step: int) -> None:
+        raise TrainingError(
+            f"The loss is no longer finite in epoch {len(self.state.history) + 1} at step {step}, at a "
+            f"learning rate of {learning_rate(self.model):g}. Lower learning_rate, or add "
+            "schedule.warmup=0.1 or +optimizer.arguments.clipnorm=1."
+        )
+
+
+def learning_rate(network: keras.Model) -> float:
+    """The rate of the last step, in units of the optimizer."""
+    return float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tlbench.errors import ConfigError, TlbenchError
+from tlbench.interrupts import Interrupted
 
 USAGE = """\
 tlbench: transfer-learning image classification, from YAML to numbers
@@ -48,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("tlbench: interrupted", file=sys.stderr)
         return 130
+    except Interrupted as interruption:
+        print(f"tlbench: {interruption}", file=sys.stderr)
+        return interruption.exit_code
     except BrokenPipeError:  # `tlbench ... | head` closed the pipe: nobody is left to tell
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
         return 141
@@ -83,10 +87,16 @@ def train(words: list[str]) -> None:
     """`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
     from tlbench import hydra_app
 
-    def job(cfg: Any, folder: Path) -> None:
-        from tlbench.train import train
+    words = hydra_app.sweep_words(words)
 
-        train(cfg, folder, command=shlex.join(["tlbench", "train", *words]))
+    def job(cfg: Any, folder: Path, overrides: list[str]) -> None:
+        from tlbench import train
+
+        command = shlex.join(["tlbench", "train", *words])
+        if cfg.resume is None:
+            train.train(cfg, folder, command)
+        else:
+            train.resume(cfg, overrides, command)
 
     hydra_app.run(words, job)
 
@@ -95,8 +105,8 @@ def summary(words: list[str]) -> None:
     """`tlbench summary [overrides]`: the layer table, and nothing left behind."""
     from tlbench import hydra_app
 
-    def job(cfg: Any, folder: Path) -> None:
-        del folder
+    def job(cfg: Any, folder: Path, overrides: list[str]) -> None:
+        del folder, overrides
         from tlbench.summary import summary
 
         summary(cfg)

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tlbench.errors import ConfigError
 
 # How a run is carried out, which never changes its result and so is no part of its identity.
-NOT_IDENTITY = ("n_jobs", "published")
+NOT_IDENTITY = ("n_jobs", "published", "resume")
 NOT_IDENTITY_FEATURES = ("folder", "limit_gb", "memory_limit_gb")
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -190,6 +190,7 @@ class Config:
     features: Features
     batch_norm: BatchNorm
     early_stopping: EarlyStopping
+    resume: str | None
     published: Published | None
     n_jobs: int
 
@@ -222,6 +223,37 @@ def load(source: DictConfig | Path) -> Config:
         config.backbone.weights = _absolute(config.backbone.weights)
     _check(config)
     return config
+
+
+def differences(
+    saved: Config, asked: Config, overrides: Iterable[str]
+) -> dict[str, tuple[Any, Any]]:
+    """Settings that a command names with another value than a saved configuration has: (saved, asked).
+
+    A group names all of its settings; report and experiment name everything.
+    """
+    before, now = _flat(asdict(saved)), _flat(asdict(asked))
+    found = {}
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        everything = name in ("report", "experiment")
+        for key in sorted({*before, *now}):
+            named = everything or key == name or key.startswith((f"{name}.", f"{name}["))
+            kept = key.partition(".")[0] in NOT_IDENTITY or (
+                key.removeprefix("features.") in NOT_IDENTITY_FEATURES
+            )
+            if named and not kept and before.get(key) != now.get(key):
+                found[key] = (before.get(key), now.get(key))
+    return found
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def explain(error: OmegaConfBaseException) -> str:

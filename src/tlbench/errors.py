@@ -35,3 +35,7 @@ class RunError(UserError):
 
 class SweepError(TlbenchError):
     """Some jobs of a sweep failed; the others finished."""
+
+
+class TrainingError(TlbenchError):
+    """A training that cannot go on, though its settings are valid."""

@@ -14,14 +14,15 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from tlbench import config as schema
 from tlbench.config import Config, suggest
 from tlbench.errors import ConfigError, RunError
 
-Job = Callable[[Config, Path], None]
+Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
 
 
 def conf_dir() -> Path:
@@ -39,7 +40,7 @@ def run(words: list[str], job: Job) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         try:
-            job(schema.load(composed), folder)
+            job(schema.load(composed), folder, list(hydra_config.overrides.task))
         except Exception as error:
             if hydra_config.mode != RunMode.RUN:
                 raise  # a launcher other than ours learns of a failure this way
@@ -67,6 +68,23 @@ def run(words: list[str], job: Job) -> None:
         sys.argv = original
     if failures:
         raise failures[0]
+
+
+def sweep_words(words: list[str]) -> list[str]:
+    """`--multirun resume=SWEEP` as the command that began the sweep, in the sweep's folder."""
+    flags = get_args_parser().parse_known_args(words)[0]
+    resumed = [w.partition("=")[2] for w in flags.overrides if w.startswith("resume=")]
+    if not (flags.multirun and resumed):
+        return words
+    folder = Path(resumed[0])
+    try:
+        begun = OmegaConf.load(folder / "multirun.yaml").hydra
+        sources = [s.path for s in begun.runtime.config_sources if s.provider == "command-line"]
+        overrides = list(begun.overrides.task)
+    except (OSError, OmegaConfBaseException, YAMLError) as error:
+        raise RunError(f"resume={folder} is no sweep: it has no readable multirun.yaml.") from error
+    kept = [word for word in words if not word.startswith("resume=")]
+    return [*kept, *overrides, f"hydra.sweep.dir={folder}", *(f"--config-dir={p}" for p in sources)]
 
 
 def _check_flags(words: list[str]) -> None:

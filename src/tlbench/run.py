@@ -1,11 +1,13 @@
 """One run's folder: what is written there, whole or not at all, and how it is read back."""
 
 import contextlib
+import fcntl
 import importlib.metadata
 import json
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -85,6 +87,7 @@ class Run:
         run = cls(folder, manifest)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            run._lock()
             write_text(folder / "config.yaml", cfg.to_yaml())
             run._save()
         except OSError as error:
@@ -92,6 +95,21 @@ class Run:
                 f"{folder} cannot be written ({error.strerror}). Choose another folder: hydra.run.dir=..."
             ) from error
         return run
+
+    def resume(self, cfg: Config, command: str, facts: Mapping[str, Any]) -> "Run":
+        """Take this run up again. Raises RunError when its images or first weights are others now."""
+        for part, key in (("data", "fingerprint"), ("weights", "sha256")):
+            before, now = self.manifest.get(part, {}).get(key), facts[part][key]
+            if before != now:
+                raise RunError(
+                    f"{self.folder} cannot go on: its {part} changed ({key} {before} then, {now} now)."
+                )
+        self._lock()
+        write_text(self.folder / "config.yaml", cfg.to_yaml())
+        self.manifest.pop("reason", None)
+        resumed = [*self.manifest.get("resumed", []), {"at": _now(), "command": command}]
+        self.record(status="running", resumed=resumed, config_hash=cfg.config_hash)
+        return self
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -130,6 +148,19 @@ class Run:
         self.manifest.update(facts)
         self._save()
 
+    def _lock(self) -> None:
+        """Keep every other process out of the folder for the life of this one."""
+        file = (self.folder / ".lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(f"{self.folder} is in use by {file.read().strip()}.") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        self._held = file
+
     def __enter__(self) -> Self:
         self._log_file = logging.FileHandler(self.folder / "train.log", encoding="utf-8")
         self._log_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -145,13 +176,14 @@ class Run:
         if error is None:
             self.record(status="completed", finished=_now())
         else:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            status = "failed" if isinstance(error, Exception) else "interrupted"
             reason = " ".join(str(error).split()) or type(error).__name__
             log.debug("%s", reason, exc_info=error)
             with contextlib.suppress(OSError):  # the error itself is what the user has to see
                 self.record(status=status, reason=reason, finished=_now())
         log.removeHandler(self._log_file)
         self._log_file.close()
+        self._held.close()
 
     def _save(self) -> None:
         write_json(self.folder / "manifest.json", self.manifest)
@@ -165,6 +197,13 @@ def find(paths: list[Path]) -> list[Run]:
         with contextlib.suppress(RunError):
             runs.append(Run.open(manifest.parent))
     return runs
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    with contextlib.suppress(ValueError):
+        folder = folder.relative_to(Path.cwd())
+    return shlex.join(["tlbench", "train", f"resume={folder}"])
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:

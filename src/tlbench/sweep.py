@@ -23,7 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tlbench import artifacts, config, console, page, results, rows, tables
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.hydra_app import remove_empty
-from tlbench.run import write_text
+from tlbench.interrupts import Interrupted, Interrupts
+from tlbench.run import Run, write_text
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ class Job:
     folder: Path
     label: str
     command: list[str]
+    completed: bool  # before the sweep began
+    process: subprocess.Popen[str] | None = None
     exit_code: int | None = None
     last_words: str = ""
 
@@ -70,14 +73,23 @@ def launch(
         remove_empty(folder)
         raise
     console.start_logging()
-    with (
-        Progress(*BAR, console=console.err, transient=True) as progress,
-        ThreadPoolExecutor(n_jobs, thread_name_prefix="job") as pool,
-    ):
-        for _ in progress.track(
-            pool.map(lambda job: _run(job, several=n_jobs > 1), jobs), total=len(jobs)
-        ):
-            pass
+    interrupts = Interrupts()
+    interrupts.resume_command = shlex.join(["tlbench", "train", "--multirun", f"resume={folder}"])
+    pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="job")
+    try:
+        with interrupts.heard(), Progress(*BAR, console=console.err, transient=True) as progress:
+            finished = pool.map(lambda job: _run(job, several=n_jobs > 1), jobs)
+            for _ in progress.track(finished, total=len(jobs)):
+                pass
+    except Interrupted:
+        # Jobs under way save a checkpoint and end, the others never start.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for job in jobs:
+            if job.process is not None and job.process.poll() is None:
+                job.process.send_signal(signal.SIGTERM)
+        raise
+    finally:
+        pool.shutdown(wait=True)
     _show(rows.rows([_result(job) for job in jobs]), folder)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
@@ -117,9 +129,28 @@ def _job(
         cfg = config.load(task)
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
-    words = [*overrides, f"hydra.run.dir={folder.absolute()}", *flags]
-    command = [sys.executable, "-m", "tlbench", "train", *words]
-    return Job(number, overrides, folder, cfg.published.label if cfg.published else label, command)
+    status = _status(folder, cfg)
+    words = [*overrides, f"hydra.run.dir={folder.absolute()}"]
+    if status is not None:
+        words = [f"resume={folder.absolute()}"]
+    return Job(
+        number,
+        overrides,
+        folder,
+        cfg.published.label if cfg.published else label,
+        [sys.executable, "-m", "tlbench", "train", *words, *flags],
+        completed=status == "completed",
+    )
+
+
+def _status(folder: Path, cfg: config.Config) -> str | None:
+    """The status of this very job's run where the sweep was begun before; None for a new job."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    run = Run.open(folder)
+    if run.manifest["config_hash"] != cfg.config_hash:
+        raise ConfigError(f"{folder} holds another job. Choose another hydra.sweep.dir.")
+    return run.status
 
 
 def _config_flags(sweep_config: DictConfig) -> list[str]:
@@ -135,8 +166,12 @@ def _config_flags(sweep_config: DictConfig) -> list[str]:
 
 def _run(job: Job, *, several: bool) -> None:
     """Run one job to its end, passing its lines on as they come."""
-    log.info("job %s: %s", job.number, shlex.join(["tlbench", "train", *job.overrides]))
-    process = subprocess.Popen(
+    if job.completed:
+        log.info("job %s is completed already: %s", job.number, job.label)
+        job.exit_code = 0
+        return
+    log.info("job %s: %s", job.number, shlex.join(["tlbench", *job.command[4:]]))
+    job.process = subprocess.Popen(
         job.command,
         stdout=subprocess.DEVNULL,  # its results are a row of the sweep's table
         stderr=subprocess.PIPE,
@@ -144,22 +179,33 @@ def _run(job: Job, *, several: bool) -> None:
         errors="replace",
         env={**os.environ, "COLUMNS": str(console.err.width)},
     )
-    assert process.stderr is not None
+    assert job.process.stderr is not None
     prefix = f"[{job.number}] " if several else "  "
-    for line in process.stderr:
+    for line in job.process.stderr:
         log.info("%s%s", prefix, line.rstrip())
         job.last_words = line.strip() or job.last_words
-    job.exit_code = process.wait()
+    job.exit_code = job.process.wait()
     if job.exit_code:
         job.last_words = _reason(job)
+        _record(job)
         log.warning("job %s failed: %s", job.name, job.last_words)
 
 
 def _reason(job: Job) -> str:
     code = job.exit_code or 0
+    if code == -signal.SIGKILL:
+        return "killed by SIGKILL, as the system does when memory runs out"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    return job.last_words.removeprefix("tlbench: error: ")
+    return job.last_words.removeprefix("tlbench: ").removeprefix("error: ")
+
+
+def _record(job: Job) -> None:
+    """Say in the manifest what a killed job could not say itself."""
+    with contextlib.suppress(RunError, OSError):
+        run = Run.open(job.folder)
+        if run.status == "running":
+            run.record(status="failed", reason=job.last_words)
 
 
 def _show(table: list[rows.Row], folder: Path) -> None:

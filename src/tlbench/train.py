@@ -1,8 +1,10 @@
 """The main path: configuration -> data -> classifier -> stages -> evaluation -> run folder."""
 
+import copy
 import csv
 import io
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from tlbench import console, data, evaluation, hardware, model, plots, training, weights
+from tlbench import config, console, data, evaluation, hardware, model, plots, training, weights
 from tlbench.config import Config
 from tlbench.data import Dataset
+from tlbench.errors import ConfigError
+from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
-from tlbench.run import Run, atomic, write_json, write_text
+from tlbench.run import Run, atomic, resume_command, write_json, write_text
 from tlbench.summary import layer_table
 from tlbench.training import Fitted
 
@@ -26,24 +30,72 @@ WIDE_GAP = 0.1  # between training accuracy while training and in inference, wor
 
 def train(cfg: Config, folder: Path, command: str) -> None:
     """Train what a configuration describes and leave a finished run in the folder."""
+    _carry_out(cfg, lambda facts: Run.start(folder, cfg, command, facts))
+
+
+def resume(asked: Config, overrides: list[str], command: str) -> None:
+    """Go on with the run in `asked.resume`, in its folder, to the end that its own settings lead to.
+
+    overrides: what was typed; a value that differs from the run's is refused, but for more `epochs`.
+    """
+    run = Run.open(Path(asked.resume or ""))
+    saved = run.config()
+    cfg = _extended(saved, asked, overrides)
+    if run.status == "completed" and cfg == saved:
+        console.out.print(f"{run.folder} is completed: nothing to do.", markup=False)
+        return
+    _carry_out(cfg, lambda facts: run.resume(cfg, command, facts))
+
+
+def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
     console.start_logging()
-    machine = hardware.prepare(cfg.device, cfg.seed)
-    dataset = data.load(cfg.data, cfg.backbone.image_size)
-    classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
-    training.check(classifier, cfg)
-    precision = hardware.training_precision(cfg.precision, machine, classifier.backbone)
-    facts = _facts(cfg, machine, precision, dataset, classifier)
-    with Run.start(folder, cfg, command, facts) as run:
-        xla = "with XLA" if machine.jit_compile else "without XLA"
-        log.info("Training on %s in %s (%s), %s", machine.name, *vars(precision).values(), xla)
-        _say_data(dataset)
-        _write_summary(run, classifier)
-        fitted = training.run_stages(classifier, dataset, cfg, machine, precision)
-        if fitted.features is not None:
-            run.record(features=fitted.features.facts)
-        results = _evaluate(run, classifier, dataset, cfg, fitted)
-        _write_results(run, classifier, dataset, fitted, results)
-    _say_results(run, results, cfg)
+    interrupts = Interrupts()
+    with interrupts.heard():
+        machine = hardware.prepare(cfg.device, cfg.seed)
+        dataset = data.load(cfg.data, cfg.backbone.image_size)
+        classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
+        training.check(classifier, cfg)
+        precision = hardware.training_precision(cfg.precision, machine, classifier.backbone)
+        run = open_run(_facts(cfg, machine, precision, dataset, classifier))
+        interrupts.resume_command = resume_command(run.folder)
+        with run:
+            xla = "with XLA" if machine.jit_compile else "without XLA"
+            log.info("Training on %s in %s (%s), %s", machine.name, *vars(precision).values(), xla)
+            _say_data(dataset)
+            _write_summary(run, classifier)
+            checkpoint = run.folder / "checkpoint" / "latest.npz"
+            fitted = training.Trainer(
+                classifier, dataset, cfg, machine, precision, interrupts, checkpoint
+            ).run()
+            if fitted.features is not None:
+                run.record(features=fitted.features.facts)
+            results = _evaluate(run, classifier, dataset, cfg, fitted)
+            _write_results(run, classifier, dataset, fitted, results)
+        _say_results(run, results, cfg)
+
+
+def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
+    """The run's configuration, with more epochs where the command asks for them."""
+    differences = config.differences(saved, asked, overrides)
+    if (epochs := differences.pop("epochs", None)) and epochs[1] > epochs[0]:
+        if saved.schedule.name != "constant":
+            raise ConfigError(
+                f"epochs={epochs[1]} would bend the {saved.schedule.name} schedule of a run of {epochs[0]} "
+                "epochs. Train anew, or resume without epochs."
+            )
+        extended = copy.deepcopy(saved)
+        extended.epochs = epochs[1]
+        extended.strategy.stages[-1].epochs += epochs[1] - epochs[0]
+    else:
+        extended = saved
+        if epochs:
+            differences["epochs"] = epochs
+    if differences:
+        listing = ", ".join(
+            f"{k} is {old} there, {new} here" for k, (old, new) in differences.items()
+        )
+        raise ConfigError(f"resume={saved.resume or asked.resume} has other settings: {listing}.")
+    return extended
 
 
 def _say_data(dataset: Dataset) -> None:

@@ -1,22 +1,26 @@
-"""Stages -> compile and fit: one loop runs any list of them."""
+"""Stages -> compile and fit: one loop runs any list of them, and goes on where it was stopped."""
 
 import inspect
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlbench import batch_norm, config, data, features
+from tlbench import batch_norm, checkpoint, config, features, inputs
 from tlbench.acceleration import accelerate
-from tlbench.callbacks import Epoch, History, LiveDisplay
+from tlbench.callbacks import EarlyStopping, Epoch, History, Keeper, LiveDisplay
+from tlbench.checkpoint import State
 from tlbench.config import Config, Stage, suggest
-from tlbench.errors import ConfigError
+from tlbench.data import Dataset
+from tlbench.errors import ConfigError, DeviceError
 from tlbench.features import Features
 from tlbench.hardware import Machine, Precision, keras, tf
+from tlbench.inputs import Source
+from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
 
 log = logging.getLogger(__name__)
@@ -33,68 +37,134 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a stage trains on: a network, and its inputs by row of the data set."""
+class Trainer:
+    """What every stage of one training shares."""
 
-    network: keras.Model
-    inputs: Callable[[tf.Tensor], tf.Tensor]  # rows -> inputs as they are
-    drawn: Callable[[tf.Tensor, list[Any]], tf.Tensor]  # rows, seed -> augmented inputs
-    cheap_steps: bool  # a step is so short that Python between steps would show
+    classifier: Classifier
+    dataset: Dataset
+    cfg: Config
+    machine: Machine
+    precision: Precision
+    interrupts: Interrupts
+    checkpoint: Path
 
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(len(self.dataset.splits["train"]) / self.cfg.batch_size)
 
-def run_stages(
-    classifier: Classifier,
-    dataset: data.Dataset,
-    cfg: Config,
-    machine: Machine,
-    precision: Precision,
-) -> Fitted:
-    """Train a classifier through the stages of its strategy."""
-    images = len(dataset.splits["train"])
-    steps = math.ceil(images / cfg.batch_size)
-    history = History(images)
-    display = LiveDisplay(steps, cfg.batch_size, images)
-    own_momentum = batch_norm.own_momentum(classifier.backbone)
-    recalibrated, frozen, began = False, None, time.perf_counter()
-    for stage in cfg.strategy.stages:
-        classifier.set_trainable(stage.trainable)
-        for listener in (history, display):
-            listener.begin_stage(stage.name, stage.epochs)
-        if stage.trainable is False and cfg.features.cache:
-            frozen = features.compute(classifier, dataset, cfg, machine)
-            _say_saved(frozen, dataset, stage)
-            _fit(_from_features(classifier, frozen), stage, dataset, cfg, machine, history, display)
-            continue
-        frozen = None
-        network = accelerate(classifier.model, precision.policy)
-        batch_norm.set_momentum(network, cfg.batch_norm.momentum, steps)
-        _fit(_from_images(network, dataset, cfg), stage, dataset, cfg, machine, history, display)
-        recalibrated = stage.trainable is not False and batch_norm.needs_recalibration(
-            cfg.batch_norm, own_momentum, steps * len(history.epochs)
+    def run(self) -> Fitted:
+        """Train through the stages that the checkpoint has not seen the end of."""
+        state, frozen = checkpoint.load(self.checkpoint), None
+        if state.history:
+            log.info("Going on after %d epochs and %d steps", len(state.history), state.step)
+        own_momentum = batch_norm.own_momentum(self.classifier.backbone)
+        for stage in self.cfg.strategy.stages[state.stage :]:
+            began = time.perf_counter() - state.seconds
+            source, frozen = self._source(stage, state)
+            self._fit(source, stage, state, began)
+            state.recalibrated = frozen is None and self._recalibrate(source, stage, own_momentum)
+            if frozen is None:
+                self.classifier.model.set_weights(source.network.get_weights())
+            state.seconds = time.perf_counter() - began
+            state = state.next_stage()
+        return Fitted(state.history, state.seconds, state.recalibrated, frozen)
+
+    def _source(self, stage: Stage, state: State) -> tuple[Source, Features | None]:
+        """What the stage trains, and on what: the head on cached features, or a faster copy of all."""
+        keras.utils.set_random_seed(self.cfg.seed + state.stage)
+        if "base" in state.arrays:
+            self.classifier.backbone.set_weights(state.arrays["base"])
+        self.classifier.set_trainable(stage.trainable)
+        if stage.trainable is False and self.cfg.features.cache:
+            frozen = features.compute(self.classifier, self.dataset, self.cfg, self.machine)
+            _say_saved(frozen, self.dataset, stage)
+            return inputs.from_features(self.classifier, frozen), frozen
+        network = accelerate(self.classifier.model, self.precision.policy)
+        batch_norm.set_momentum(network, self.cfg.batch_norm.momentum, self.steps)
+        return inputs.from_images(network, self.dataset, self.cfg), None
+
+    def _recalibrate(self, source: Source, stage: Stage, own_momentum: float) -> bool:
+        """Recompute moving statistics where the stage was too short for them; whether it was."""
+        steps = self.steps * stage.epochs
+        if stage.trainable is False or not batch_norm.needs_recalibration(
+            self.cfg.batch_norm, own_momentum, steps
+        ):
+            return False
+        log.info("Recomputing batch normalization's statistics over the training images")
+        batches = inputs.shuffled(source, self.dataset, self.cfg, range(1))
+        batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
+        return True
+
+    def _fit(self, source: Source, stage: Stage, state: State, began: float) -> None:
+        """One stage, from where the state says; an epoch that was begun is finished first."""
+        network = source.network
+        network.compile(
+            optimizer=_optimizer(self.cfg, stage, self.steps),
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            jit_compile=self.machine.jit_compile,
+            steps_per_execution=_steps_at_once(self.steps) if source.cheap_steps else 1,
         )
-        if recalibrated:
-            log.info("Recomputing batch normalization's statistics over the training images")
-            source = _from_images(network, dataset, cfg)
-            batches = _shuffled(source, dataset, cfg, first_epoch=0, epochs=1)
-            batch_norm.recalibrate(network, batches.map(lambda inputs, _: inputs))
-        classifier.model.set_weights(network.get_weights())
-    return Fitted(history.epochs, time.perf_counter() - began, recalibrated, frozen)
+        _make_variables(network)
+        images, first = len(self.dataset.splits["train"]), len(state.history) - state.epoch
+        history = History(stage, state.history, images)
+        display = LiveDisplay(stage, self.steps, self.cfg.batch_size, images)
+        stopping = EarlyStopping(self.cfg.early_stopping.patience)
+        keeper = Keeper(self.checkpoint, state, stopping, self.interrupts, began)
+        if state.stage and source.cheap_steps:  # earlier stages may have trained the backbone
+            keeper.base = checkpoint.values(self.classifier.backbone.weights)
+        keeper.mid_epoch = not source.cheap_steps  # epochs on features are too short to split
+        keeper.restore(network)
+        validation = inputs.in_order(
+            source, self.dataset, self.dataset.splits["validation"], self.cfg.batch_size
+        )
+        callbacks = [history, stopping, keeper, display]
+
+        def fit(epochs: range, first_step: int) -> None:
+            network.fit(
+                inputs.shuffled(
+                    source,
+                    self.dataset,
+                    self.cfg,
+                    range(first + epochs.start, first + epochs.stop),
+                    first_step,
+                ),
+                validation_data=validation,
+                initial_epoch=epochs.start,
+                epochs=epochs.stop,
+                steps_per_epoch=self.steps - first_step,
+                shuffle=False,  # the batches come shuffled
+                callbacks=callbacks,
+                verbose=0,
+            )
+
+        try:
+            with self.interrupts.between_steps():
+                if state.step:
+                    fit(range(state.epoch, state.epoch + 1), state.step)
+                if not state.stopped and state.epoch < stage.epochs:
+                    fit(range(state.epoch, stage.epochs), 0)
+        except tf.errors.ResourceExhaustedError as error:
+            raise DeviceError(
+                f"The {self.machine.device} ran out of memory at batch_size={self.cfg.batch_size}. "
+                "Lower batch_size or backbone.image_size."
+            ) from error
+        finally:
+            display.close()
+        stopping.restore_best(network)
 
 
 def predict(
-    classifier: Classifier,
-    dataset: data.Dataset,
-    rows: np.ndarray,
-    cfg: Config,
-    frozen: Features | None,
+    classifier: Classifier, dataset: Dataset, rows: np.ndarray, cfg: Config, frozen: Features | None
 ) -> np.ndarray:
     """Probabilities of the rows in their order, (rows, classes) float32."""
     source = (
-        _from_images(classifier.model, dataset, cfg)
+        inputs.from_images(classifier.model, dataset, cfg)
         if frozen is None
-        else _from_features(classifier, frozen)
+        else inputs.from_features(classifier, frozen)
     )
-    batches = _in_order(source, dataset, rows, cfg.batch_size).map(lambda inputs, _: inputs)
+    batches = inputs.in_order(source, dataset, rows, cfg.batch_size).map(lambda x, _: x)
     return source.network.predict(batches, verbose=0)
 
 
@@ -103,52 +173,6 @@ def check(classifier: Classifier, cfg: Config) -> None:
     for stage in reversed(cfg.strategy.stages):
         classifier.set_trainable(stage.trainable)
         _optimizer(cfg, stage, steps=1)
-
-
-# ---------------------------------------------------------------- one stage
-
-
-def _fit(
-    source: Source,
-    stage: Stage,
-    dataset: data.Dataset,
-    cfg: Config,
-    machine: Machine,
-    history: History,
-    display: LiveDisplay,
-) -> None:
-    steps = math.ceil(len(dataset.splits["train"]) / cfg.batch_size)
-    source.network.compile(
-        optimizer=_optimizer(cfg, stage, steps),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=machine.jit_compile,
-        steps_per_execution=_steps_at_once(steps) if source.cheap_steps else 1,
-    )
-    _make_variables(source.network)
-    callbacks: list[keras.callbacks.Callback] = [history, display]
-    if cfg.early_stopping.patience is not None:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                "val_loss", patience=cfg.early_stopping.patience, restore_best_weights=True
-            )
-        )
-    # Every epoch of a run draws anew, so a stage goes on counting where the one before it ended.
-    first_epoch = len(history.epochs)
-    try:
-        source.network.fit(
-            _shuffled(source, dataset, cfg, first_epoch=first_epoch, epochs=stage.epochs),
-            validation_data=_in_order(
-                source, dataset, dataset.splits["validation"], cfg.batch_size
-            ),
-            epochs=stage.epochs,
-            steps_per_epoch=steps,
-            shuffle=False,  # the batches come shuffled
-            callbacks=callbacks,
-            verbose=0,
-        )
-    finally:
-        display.close()
 
 
 def _make_variables(network: keras.Model) -> None:
@@ -203,7 +227,7 @@ def _schedule(cfg: config.Schedule, rate: float, steps: int) -> Any:
     )
 
 
-def _say_saved(frozen: Features, dataset: data.Dataset, stage: Stage) -> None:
+def _say_saved(frozen: Features, dataset: Dataset, stage: Stage) -> None:
     """What computing the frozen part once spared the backbone in this stage."""
     counts = {name: len(rows) for name, rows in dataset.splits.items()}
     plain = stage.epochs * (counts["train"] + counts["validation"]) + counts["test"]
@@ -212,120 +236,4 @@ def _say_saved(frozen: Features, dataset: data.Dataset, stage: Stage) -> None:
         f"{frozen.facts['images_computed']:,}",
         f"{frozen.facts['images_reused']:,}",
         f"{plain:,}",
-    )
-
-
-# ---------------------------------------------------------------- what a stage reads
-
-
-def _from_images(network: keras.Model, dataset: data.Dataset, cfg: Config) -> Source:
-    """Train on pixels; decoding runs in the images' own threads."""
-    table = dataset.images
-
-    def inputs(rows: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(table.batch, [rows], tf.uint8, stateful=False)
-        return tf.ensure_shape(images, (None, *table.shape))
-
-    def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
-        images = inputs(rows)
-        if cfg.augment.flip:
-            flips = _flips(tf.shape(rows)[0], seed)[:, None, None, None]
-            images = tf.where(flips, images[:, :, ::-1], images)
-        return _shift(images, cfg.augment.shift, seed) if cfg.augment.shift else images
-
-    return Source(network, inputs, drawn, cheap_steps=False)
-
-
-def _from_features(classifier: Classifier, frozen: Features) -> Source:
-    """Train the head alone on features, mirrored ones where the image itself would be mirrored."""
-    position = tf.constant(frozen.position)
-    plain = _lookup(frozen.plain)
-    mirrored = None if frozen.mirrored is None else _lookup(frozen.mirrored)
-
-    def inputs(rows: tf.Tensor) -> tf.Tensor:
-        return plain(tf.gather(position, rows))
-
-    def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
-        if mirrored is None:
-            return inputs(rows)
-        flips = _flips(tf.shape(rows)[0], seed)[:, None]
-        return tf.where(flips, mirrored(tf.gather(position, rows)), inputs(rows))
-
-    return Source(classifier.head, inputs, drawn, cheap_steps=True)
-
-
-def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Rows of an array; one mapped from disk is never read into memory as a whole."""
-    if isinstance(table, np.memmap):
-
-        def read(rows: tf.Tensor) -> tf.Tensor:
-            found = tf.numpy_function(table.__getitem__, [rows], tf.float32, stateful=False)
-            return tf.ensure_shape(found, (None, table.shape[1]))
-
-        return read
-    with tf.device("cpu"):
-        values = tf.constant(table)
-    return lambda rows: tf.gather(values, rows)
-
-
-def _flips(count: tf.Tensor, seed: list[Any]) -> tf.Tensor:
-    """Which images of a batch are mirrored, (count,) bool."""
-    return tf.random.stateless_uniform([count], seed=seed) < 0.5
-
-
-def _shift(images: tf.Tensor, share: float, seed: list[Any]) -> tf.Tensor:
-    """Move each image by up to a share of its size in both directions, edges repeated."""
-    count = tf.shape(images)[0]
-    size = tf.shape(images)[1:3]
-    reach = tf.cast(tf.math.ceil(share * tf.cast(size, tf.float32)), tf.int32)
-    draw = tf.random.stateless_uniform([count, 2], seed=[seed[0] + 1, seed[1]], minval=-1.0)
-    offsets = tf.cast(tf.round(draw * tf.cast(reach, tf.float32)), tf.int32)
-    down = tf.clip_by_value(tf.range(size[0])[None] + offsets[:, :1], 0, size[0] - 1)
-    across = tf.clip_by_value(tf.range(size[1])[None] + offsets[:, 1:], 0, size[1] - 1)
-    moved = tf.gather(images, down, axis=1, batch_dims=1)
-    return tf.gather(moved, across, axis=2, batch_dims=1)
-
-
-# ---------------------------------------------------------------- batches
-
-
-def _in_order(
-    source: Source, dataset: data.Dataset, rows: np.ndarray, batch_size: int
-) -> tf.data.Dataset:
-    """(inputs, labels) in the order of the rows, the last batch as small as it comes."""
-    labels = tf.constant(dataset.labels)
-    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-    return batches.map(
-        lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(tf.data.AUTOTUNE)
-
-
-def _shuffled(
-    source: Source, dataset: data.Dataset, cfg: Config, *, first_epoch: int, epochs: int
-) -> tf.data.Dataset:
-    """(inputs, labels) of the training split, epoch after epoch, each in an order of its own.
-
-    Order and augmentation are drawn from (seed, epoch, step) alone, so an epoch is the same whether
-    or not the ones before it were run in this process.
-    """
-    labels = tf.constant(dataset.labels)
-    rows = tf.constant(dataset.splits["train"])
-    size = cfg.batch_size
-    steps = math.ceil(len(dataset.splits["train"]) / size)
-
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(rows, seed=[cfg.seed, epoch])
-        return tf.data.Dataset.range(steps).map(
-            lambda step: (epoch * steps + step, order[step * size : (step + 1) * size])
-        )
-
-    def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return source.drawn(chosen, [cfg.seed, draw]), tf.gather(labels, chosen)
-
-    return (
-        tf.data.Dataset.range(first_epoch, first_epoch + epochs)
-        .flat_map(one_epoch)
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
     )

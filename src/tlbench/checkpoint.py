@@ -1,0 +1,82 @@
+"""One atomic file that holds all a training needs to go on as if it had never stopped."""
+
+import json
+import logging
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlbench.hardware import keras
+from tlbench.run import atomic
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, list[np.ndarray]]
+
+
+@dataclass
+class State:
+    """Where a training stands."""
+
+    stage: int = 0
+    epoch: int = 0  # epochs of the stage that are done
+    step: int = 0  # steps of the next epoch that are done
+    stopped: bool = False  # early stopping has ended the stage
+    seconds: float = 0.0  # of training so far
+    recalibrated: bool = False  # whether the stage before this one ended by recomputing statistics
+    history: list[dict[str, Any]] = field(default_factory=list)
+    early_stopping: dict[str, Any] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+
+    def next_stage(self) -> "State":
+        """The start of the stage after this one."""
+        return State(
+            stage=self.stage + 1,
+            seconds=self.seconds,
+            recalibrated=self.recalibrated,
+            history=self.history,
+        )
+
+
+def save(path: Path, state: State) -> None:
+    """Write a checkpoint; the one before it stays until this one is whole."""
+    facts = asdict(state) | {"arrays": {name: len(group) for name, group in state.arrays.items()}}
+    members: dict[str, Any] = {
+        f"{name}/{i}": array
+        for name, group in state.arrays.items()
+        for i, array in enumerate(group)
+    }
+    path.parent.mkdir(exist_ok=True)
+    with atomic(path) as temporary:
+        np.savez(temporary, state=np.array(json.dumps(facts)), **members)
+
+
+def load(path: Path) -> State:
+    """Read a checkpoint, checked against the CRC-32 of each array; a fresh State where none is whole."""
+    if not path.is_file():
+        return State()
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            facts = json.loads(str(saved["state"]))
+            facts["arrays"] = {
+                name: [saved[f"{name}/{i}"] for i in range(count)]
+                for name, count in facts["arrays"].items()
+            }
+            return State(**facts)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("%s is damaged (%s): training starts from its beginning", path, error)
+        return State()
+
+
+def values(variables: list[keras.Variable]) -> list[np.ndarray]:
+    """The values of variables, in order."""
+    return [variable.numpy() for variable in variables]
+
+
+def assign(variables: list[keras.Variable], arrays: list[np.ndarray]) -> None:
+    """Put saved values back."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)

@@ -1,0 +1,135 @@
+"""What a stage reads: images or cached features, shuffled and augmented from (seed, epoch, step) alone."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlbench.config import Config
+from tlbench.data import Dataset
+from tlbench.features import Features
+from tlbench.hardware import keras, tf
+from tlbench.model import Classifier
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and its inputs by row of the data set."""
+
+    network: keras.Model
+    inputs: Callable[[tf.Tensor], tf.Tensor]  # rows -> inputs as they are
+    drawn: Callable[[tf.Tensor, list[Any]], tf.Tensor]  # rows, seed -> augmented inputs
+    cheap_steps: bool  # a step is so short that Python between steps would show
+
+
+def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
+    """Pixels for a whole network; decoding runs in the images' own threads."""
+    table = dataset.images
+
+    def inputs(rows: tf.Tensor) -> tf.Tensor:
+        images = tf.numpy_function(table.batch, [rows], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (None, *table.shape))
+
+    def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
+        images = inputs(rows)
+        if cfg.augment.flip:
+            flips = _flips(tf.shape(rows)[0], seed)[:, None, None, None]
+            images = tf.where(flips, images[:, :, ::-1], images)
+        return _shift(images, cfg.augment.shift, seed) if cfg.augment.shift else images
+
+    return Source(network, inputs, drawn, cheap_steps=False)
+
+
+def from_features(classifier: Classifier, frozen: Features) -> Source:
+    """Features for the head alone, mirrored ones where the image itself would be mirrored."""
+    position = tf.constant(frozen.position)
+    plain = _lookup(frozen.plain)
+    mirrored = None if frozen.mirrored is None else _lookup(frozen.mirrored)
+
+    def inputs(rows: tf.Tensor) -> tf.Tensor:
+        return plain(tf.gather(position, rows))
+
+    def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
+        if mirrored is None:
+            return inputs(rows)
+        flips = _flips(tf.shape(rows)[0], seed)[:, None]
+        return tf.where(flips, mirrored(tf.gather(position, rows)), inputs(rows))
+
+    return Source(classifier.head, inputs, drawn, cheap_steps=True)
+
+
+def in_order(
+    source: Source, dataset: Dataset, rows: np.ndarray, batch_size: int
+) -> tf.data.Dataset:
+    """(inputs, labels) in the order of the rows, the last batch as small as it comes."""
+    labels = tf.constant(dataset.labels)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    return batches.map(
+        lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def shuffled(
+    source: Source, dataset: Dataset, cfg: Config, epochs: range, first_step: int = 0
+) -> tf.data.Dataset:
+    """(inputs, labels) of the training split, epoch after epoch, each in an order of its own.
+
+    epochs: counted over the whole run. first_step: of the first epoch, in 0 to steps-1. What an epoch
+    draws depends on its number alone, so it is the same in a run that was interrupted before it.
+    """
+    labels = tf.constant(dataset.labels)
+    rows = tf.constant(dataset.splits["train"])
+    size = cfg.batch_size
+    steps = math.ceil(len(dataset.splits["train"]) / size)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(rows, seed=[cfg.seed, epoch])
+        return tf.data.Dataset.range(steps).map(
+            lambda step: (epoch * steps + step, order[step * size : (step + 1) * size])
+        )
+
+    def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return source.drawn(chosen, [cfg.seed, draw]), tf.gather(labels, chosen)
+
+    return (
+        tf.data.Dataset.range(epochs.start, epochs.stop)
+        .flat_map(one_epoch)
+        .skip(first_step)
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Rows of an array; one mapped from disk is never read into memory as a whole."""
+    if isinstance(table, np.memmap):
+
+        def read(rows: tf.Tensor) -> tf.Tensor:
+            found = tf.numpy_function(table.__getitem__, [rows], tf.float32, stateful=False)
+            return tf.ensure_shape(found, (None, table.shape[1]))
+
+        return read
+    with tf.device("cpu"):
+        values = tf.constant(table)
+    return lambda rows: tf.gather(values, rows)
+
+
+def _flips(count: tf.Tensor, seed: list[Any]) -> tf.Tensor:
+    """Which images of a batch are mirrored, (count,) bool."""
+    return tf.random.stateless_uniform([count], seed=seed) < 0.5
+
+
+def _shift(images: tf.Tensor, share: float, seed: list[Any]) -> tf.Tensor:
+    """Move each image by up to a share of its size in both directions, edges repeated."""
+    count = tf.shape(images)[0]
+    size = tf.shape(images)[1:3]
+    reach = tf.cast(tf.math.ceil(share * tf.cast(size, tf.float32)), tf.int32)
+    draw = tf.random.stateless_uniform([count, 2], seed=[seed[0] + 1, seed[1]], minval=-1.0)
+    offsets = tf.cast(tf.round(draw * tf.cast(reach, tf.float32)), tf.int32)
+    down = tf.clip_by_value(tf.range(size[0])[None] + offsets[:, :1], 0, size[0] - 1)
+    across = tf.clip_by_value(tf.range(size[1])[None] + offsets[:, 1:], 0, size[1] - 1)
+    moved = tf.gather(images, down, axis=1, batch_dims=1)
+    return tf.gather(moved, across, axis=2, batch_dims=1)
