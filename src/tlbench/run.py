@@ -1,6 +1,7 @@
 """One run's folder: what is written there, whole or not at all, and how it is read back."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -52,6 +53,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write JSON whole or not at all; NumPy scalars become plain numbers."""
     write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def file_facts(path: Path) -> dict[str, object]:
+    """SHA-256 and bytes of a file, as a manifest records them."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
 
 
 def _plain(value: Any) -> Any:

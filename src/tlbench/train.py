@@ -14,7 +14,7 @@ from tlbench import console, data, evaluation, hardware, model, plots, training,
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.model import Classifier
-from tlbench.run import Run, atomic, write_json, write_text
+from tlbench.run import Run, atomic, file_facts, write_json, write_text
 from tlbench.summary import layer_table
 from tlbench.training import Fitted
 
@@ -134,6 +134,7 @@ def _write_results(
 ) -> None:
     with atomic(run.folder / "model.keras") as temporary:
         classifier.model.save(temporary)
+    run.record(model=file_facts(run.folder / "model.keras"))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, fitted.history[0])
     writer.writeheader()
