@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import yaml
 
 from tlbench import config
 from tlbench.config import Config
-from tlbench.errors import RunError
+from tlbench.errors import ConfigError, RunError
 
 FORMAT = 1  # of the folder; a newer one is refused by older versions
 PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
@@ -117,16 +118,49 @@ class Run:
             raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
         return cls(folder, manifest)
 
+    @classmethod
+    def finished(cls, folder: Path) -> "Run":
+        """A run whose model is there, whole. Raises RunError when it is under way, failed or damaged."""
+        run = cls.open(folder)
+        if run.status == "running":
+            raise RunError(f"{folder} is still running. Wait until it is completed.")
+        if run.status != "completed":
+            reason = run.manifest.get("reason", "no reason was recorded")
+            raise RunError(f"{folder} {run.status} and has no finished model: {reason}")
+        if not run.class_names:
+            raise RunError(f"{folder / 'manifest.json'} is damaged (no class names).")
+        if not run.model.is_file():
+            raise RunError(f"{folder} has no model.keras. Train it again.")
+        recorded = run.manifest.get("model")
+        if recorded and recorded != file_facts(run.model):
+            raise RunError(f"{run.model} is damaged: it is not the file that training saved.")
+        return run
+
     @property
     def status(self) -> str:
         return self.manifest["status"]
+
+    @property
+    def model(self) -> Path:
+        """The trained classifier, a Keras file."""
+        return self.folder / "model.keras"
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in label order; empty before the data is known."""
+        data = self.manifest.get("data")
+        names = data.get("class_names") if isinstance(data, dict) else None
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def config(self) -> Config:
         """The resolved configuration of the run."""
         path = self.folder / "config.yaml"
         if not path.is_file():
             raise RunError(f"{self.folder} has no config.yaml.")
-        return config.load(path)
+        try:
+            return config.load(path)
+        except (OSError, ValueError, TypeError, yaml.YAMLError, ConfigError) as error:
+            raise RunError(f"{path} is damaged ({error}).") from error
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; empty before the run is evaluated."""

@@ -132,9 +132,9 @@ def _write_results(
     fitted: Fitted,
     results: dict[str, Any],
 ) -> None:
-    with atomic(run.folder / "model.keras") as temporary:
+    with atomic(run.model) as temporary:
         classifier.model.save(temporary)
-    run.record(model=file_facts(run.folder / "model.keras"))
+    run.record(model=file_facts(run.model))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, fitted.history[0])
     writer.writeheader()
