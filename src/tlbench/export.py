@@ -109,7 +109,7 @@ def export(run: Run, formats: list[Format], overrides: list[str], limits: Limits
             failures.append(str(error))
     if not done:
         raise ExportError(" ".join(failures))
-    console.out.print(_table(done))
+    _say(done)
     failures += [export.refusal for export in done if export.refusal]
     for failure in failures:
         log.warning("%s", failure)
@@ -396,18 +396,30 @@ def _versions(form: Format) -> dict[str, str]:
     return versions
 
 
+def _say(exports: list[Export]) -> None:
+    """The table, what quantizing costs, and where the kept ones are."""
+    console.out.print(_table(exports))
+    for one in exports:
+        if one.form.quantized:
+            cost = one.parity.accuracy_of_model - one.parity.accuracy
+            console.out.print(f"{one.form.label} costs {cost:.4f} of accuracy", soft_wrap=True)
+    for one in exports:
+        if not one.refusal:
+            path = escape(str(one.folder / one.form.file))
+            console.out.print(f"kept [path]{path}[/]", soft_wrap=True)
+
+
 def _table(exports: list[Export]) -> Table:
     parity = exports[0].parity
     table = Table(
-        caption=f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images\n"
-        f"written to [path]{escape(str(exports[0].folder.parent))}[/]",
+        caption=f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for heading in ("format", "difference", "same class", "accuracy", "size", "one image", ""):
+    for heading in ("format", "difference", "same class", "accuracy", "size", "latency", ""):
         justify = "left" if heading in ("format", "") else "right"
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for one in exports:
         table.add_row(
             one.form.label,

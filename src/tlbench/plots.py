@@ -133,12 +133,14 @@ def mistakes(images: np.ndarray, captions: Sequence[tuple[str, str]], title: str
             axis.axis("off")
         for axis, image, (true, taken) in zip(axes.flat, images, captions, strict=False):
             axis.imshow(image, interpolation="nearest")
-            axis.text(0.5, -0.04, true, transform=axis.transAxes, ha="center", va="top", fontsize=9)
-            axis.text(
-                *(0.5, -0.15, taken),
-                **{"ha": "center", "va": "top", "fontsize": 9, "color": console.VERMILION},
-                transform=axis.transAxes,
-            )
+            for line, below, color in ((true, 3, "black"), (taken, 15, console.VERMILION)):
+                axis.annotate(
+                    *(line, (0.5, 0)),
+                    **{"xycoords": "axes fraction", "textcoords": "offset points"},
+                    **{"xytext": (0, -below), "ha": "center", "va": "top"},
+                    **{"fontsize": 9, "color": color},
+                )
+        figure.get_layout_engine().set(h_pad=0.1)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         _save(figure, path)
 
