@@ -110,104 +110,23 @@ def summary(words: list[str]) -> None:
 
 def evaluate(words: list[str]) -> int:
     """`tlbench evaluate RUN [data=...]`: the test evaluation again, or on other data."""
-    from tlbench.arguments import Parser
-    from tlbench.run import Run
+    from tlbench import verbs
 
-    parser = Parser(
-        "evaluate",
-        "Evaluate a finished run on its test images again and say whether that repeats its record,\n"
-        "or evaluate it on other data of the same classes. Leaves figures and pictures in RUN/evaluation.",
-        example="tlbench evaluate outputs/RUN\n"
-        "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos",
-    )
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument(
-        "data", metavar="data=NAME or data.KEY=VALUE", nargs="*", help="other data, as for train"
-    )
-    asked = parser.parse_intermixed_args(words)
-    run = Run.finished(Path(asked.run))
-    from tlbench.evaluate import evaluate
-
-    return evaluate(run, asked.data)
+    return verbs.evaluate(words)
 
 
 def predict(words: list[str]) -> int:
-    """`tlbench predict RUN PATH...`: what a run takes image files for."""
-    from tlbench.arguments import Parser
-    from tlbench.run import Run
-    from tlbench.sinks import check_targets
+    """`tlbench predict RUN PATH... [flags]`: what a run takes image files for."""
+    from tlbench import verbs
 
-    parser = Parser(
-        "predict",
-        "Say what a finished run takes image files for. Files that cannot be read are reported,\n"
-        "the rest go on, and the exit code is then 1.",
-        example="tlbench predict outputs/RUN cat.jpg photos/ 'more/**/*.png'\n"
-        "tlbench predict outputs/RUN photos/ --top 5 --csv predictions.csv",
-    )
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="files, folders, glob patterns")
-    parser.add_argument(
-        "--top", metavar="K", type=int, default=2, help="classes per image (default: 2)"
-    )
-    for kind in ("json", "csv"):
-        parser.add_argument(
-            f"--{kind}", metavar="FILE", nargs="?", const="-", help=f"write {kind.upper()}; - is stdout"
-        )
-    asked = parser.parse_intermixed_args(words)
-    if asked.top < 1:
-        raise ConfigError(f"--top {asked.top} is not valid. Expected at least 1.")
-    check_targets(asked.json, asked.csv)
-    run = Run.finished(Path(asked.run))
-    from tlbench.predict import predict
-
-    return predict(run, asked.paths, top=asked.top, json=asked.json, csv=asked.csv)
+    return verbs.predict(words)
 
 
 def export(words: list[str]) -> int:
-    """`tlbench export RUN --format ...`: the model for other runtimes, checked in them."""
-    from tlbench.arguments import Parser
-    from tlbench.formats import FORMATS, parse_formats
-    from tlbench.run import Run
+    """`tlbench export RUN --format ... [flags]`: the model for other runtimes, checked in them."""
+    from tlbench import verbs
 
-    parser = Parser(
-        "export",
-        "Export a finished run's model for other runtimes. Each export takes raw 0-255 pixels, is run\n"
-        "in its own runtime on test images, and stays only if it answers as the model does.",
-        example="tlbench export outputs/RUN --format onnx,openvino\n"
-        "tlbench export outputs/RUN --format litert --quantize int8",
-    )
-    parser.add_argument("run", metavar="RUN", help="the run's folder")
-    parser.add_argument(
-        "data", metavar="data.KEY=VALUE", nargs="*", help="where the data is now, if it moved"
-    )
-    parser.add_argument(
-        *("-f", "--format"),
-        **{"metavar": "FORMAT", "action": "append", "required": True},  # type: ignore[arg-type]
-        help=f"{', '.join(FORMATS)}; several with commas or repeated",
-    )
-    parser.add_argument(
-        "--quantize", choices=["int8"], help="whole numbers for litert: a quarter of the size"
-    )
-    parser.add_argument(
-        "--images", metavar="N", type=int, default=256, help="test images to compare on (default: 256)"
-    )
-    parser.add_argument(
-        *("--tolerance",),
-        **{"metavar": "X", "type": float, "default": 1e-4},  # type: ignore[arg-type]
-        help="greatest difference of a probability that passes (default: 1e-4)",
-    )
-    parser.add_argument(
-        *("--accuracy-loss",),
-        **{"metavar": "X", "type": float, "default": 0.02},  # type: ignore[arg-type]
-        help="accuracy that quantizing may cost (default: 0.02)",
-    )
-    asked = parser.parse_intermixed_args(words)
-    formats = parse_formats(asked.format, asked.quantize)
-    run = Run.finished(Path(asked.run))
-    from tlbench.export import Limits, export
-
-    limits = Limits(asked.images, asked.tolerance, asked.accuracy_loss)
-    return export(run, formats, asked.data, limits)
+    return verbs.export(words)
 
 
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
@@ -227,6 +146,11 @@ def complete(words: list[str]) -> int:
         verb = typed[1] if len(typed) > 1 else ""
         if verb not in VERBS or line == f"{typed[0]} {verb}":
             print(" ".join(VERBS))
+            return 0
+        if verb in ("evaluate", "predict", "export"):
+            from tlbench import verbs
+
+            print(" ".join(verbs.complete(verb, line)))
             return 0
         os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
         words = [*words, *_config_dir(typed)]

@@ -84,7 +84,9 @@ def with_data(cfg: Config, words: list[str]) -> Config:
     for word in words:
         key, equals, _ = word.partition("=")
         if not equals or not (key == "data" or key.startswith("data.")):
-            raise ConfigError(f"'{word}' cannot be used here. Expected data=NAME or data.KEY=VALUE.")
+            raise ConfigError(
+                f"'{word}' cannot be used here. Expected data=NAME or data.KEY=VALUE."
+            )
     raw = OmegaConf.create(asdict(cfg))
     if group := [word for word in words if word.startswith("data=")]:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlbench import data
+from tlbench import console, data
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.errors import DataError, RunError
@@ -31,6 +31,15 @@ class Loaded:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of a batch of any length; images: (n, size, size, 3) in 0-255."""
         return self._graph(tf.constant(images, tf.float32)).numpy()
+
+    def predict(self, dataset: Dataset, rows: np.ndarray, batch_size: int) -> np.ndarray:
+        """Probabilities of rows of a data set in their order, (rows, classes) float32."""
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        with console.progress() as progress:
+            shown = progress.track(batches, description="evaluating")
+            return np.concatenate(
+                [self.probabilities(dataset.images.batch(batch)) for batch in shown]
+            )
 
     @functools.cached_property
     def _graph(self) -> tf.types.experimental.GenericFunction:
@@ -61,7 +70,7 @@ def load(run: Run, device: str) -> Loaded:
     of its own, or does not fit the run's classes.
     """
     cfg = run.config()
-    prepare(device, "float32", cfg.seed)
+    prepare(device, cfg.seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an optimizer's state that is not needed here
@@ -89,9 +98,7 @@ def _in_order_of(names: list[str], dataset: Dataset) -> Dataset:
     if dataset.class_names == names:
         return dataset
     to = np.array([names.index(name) for name in dataset.class_names])
-    return Dataset(
-        names, dataset.images, to[dataset.labels], dataset.splits, dataset.unreadable
-    )
+    return Dataset(names, dataset.images, to[dataset.labels], dataset.splits, dataset.unreadable)
 
 
 def check_classes(names: list[str], others: list[str]) -> None:

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tlbench import console, images, loaded, sinks
 from tlbench.errors import DataError
@@ -33,11 +32,13 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
     for problem in problems:
         log.warning("%s", sinks.printable(problem))
     if not paths:
-        raise DataError("There is no image to classify. Name image files or folders that hold some.")
+        raise DataError(
+            "There is no image to classify. Name image files or folders that hold some."
+        )
     classifier = loaded.load(run, "auto")
     top = min(top, len(run.class_names))
     unreadable = len(problems)
-    with sinks.opened(json, csv, top) as targets, _bar() as progress:
+    with sinks.opened(json, csv, top) as targets, console.progress() as progress:
         bar = progress.add_task("classifying", total=len(paths))
         for batch, wrong in _batches(classifier, paths):
             for line in wrong:
@@ -61,7 +62,7 @@ def find(words: list[str]) -> tuple[list[Path], list[str]]:
     for word in words:
         path = Path(word)
         # A file whose name has brackets is that file; only what does not exist is a pattern.
-        matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(word, recursive=True))]
+        matches = [path] if path.exists() else _matches(word)
         if not matches:
             problems.append(f"{word}: no such file, folder or match.")
         for match in matches:
@@ -73,8 +74,15 @@ def find(words: list[str]) -> tuple[list[Path], list[str]]:
     return list(found), problems
 
 
+def _matches(pattern: str) -> list[Path]:
+    # Path.glob takes no absolute patterns.
+    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+
+
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file())
+    return sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file()
+    )
 
 
 Batch = list[tuple[Path, np.ndarray]]
@@ -123,16 +131,3 @@ def _classified(classifier: Loaded, batch: Batch, top: int) -> Iterator[Predicti
     for (path, _), row in zip(batch, classifier.probabilities(pixels), strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         yield Prediction(path, [(names[i], float(row[i])) for i in best])
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console.err,
-        transient=True,
-        redirect_stdout=False,  # it would send to the terminal what belongs into a pipe
-        disable=not console.err.is_terminal,
-    )

@@ -1,4 +1,4 @@
-"""Optional packages that run exported models, imported without what they would send home.
+"""Optional packages that run models, imported without what they would send home.
 
 Both OpenVINO and ONNX Runtime report their use over the network by default and leave an identifier in
 the home folder, from the moment they are imported. Import them through here and they do neither.

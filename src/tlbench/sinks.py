@@ -123,7 +123,9 @@ def check_targets(json_to: str | None, csv_to: str | None) -> None:
                 f"--{suffix[1:]} {target} is no name for it. Expected one that ends in {suffix}, or - for stdout."
             )
         if Path(target).is_dir() or not Path(target).absolute().parent.is_dir():
-            raise ConfigError(f"--{suffix[1:]} {target} cannot be written: its folder does not exist.")
+            raise ConfigError(
+                f"--{suffix[1:]} {target} cannot be written: its folder does not exist."
+            )
 
 
 def _writing(target: str) -> AbstractContextManager[TextIO]:

@@ -1,0 +1,157 @@
+"""The words after evaluate, predict and export: parsed, and completed on Tab. No TensorFlow.
+
+What can be refused without loading a model is refused here, at once.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tlbench.arguments import Parser
+from tlbench.errors import ConfigError
+from tlbench.formats import FORMATS, parse_formats
+from tlbench.run import Run
+from tlbench.sinks import check_targets
+
+
+def evaluate(words: list[str]) -> int:
+    """`tlbench evaluate RUN [data=...]`"""
+    asked = _evaluate_parser().parse_intermixed_args(words)
+    run = Run.finished(Path(asked.run))
+    from tlbench.evaluate import evaluate
+
+    return evaluate(run, asked.data)
+
+
+def predict(words: list[str]) -> int:
+    """`tlbench predict RUN PATH...`"""
+    asked = _predict_parser().parse_intermixed_args(words)
+    if asked.top < 1:
+        raise ConfigError(f"--top {asked.top} is not valid. Expected at least 1.")
+    check_targets(asked.json, asked.csv)
+    run = Run.finished(Path(asked.run))
+    from tlbench.predict import predict
+
+    return predict(run, asked.paths, top=asked.top, json=asked.json, csv=asked.csv)
+
+
+def export(words: list[str]) -> int:
+    """`tlbench export RUN --format ...`"""
+    asked = _export_parser().parse_intermixed_args(words)
+    formats = parse_formats(asked.format, asked.quantize)
+    if asked.images < 1:
+        raise ConfigError(f"--images {asked.images} is not valid. Expected at least 1.")
+    for flag, limit in (("tolerance", asked.tolerance), ("accuracy-loss", asked.accuracy_loss)):
+        if not 0 <= limit <= 1:
+            raise ConfigError(f"--{flag} {limit} is not valid. Expected 0 to 1.")
+    run = Run.finished(Path(asked.run))
+    from tlbench.export import Limits, export
+
+    return export(
+        run, formats, asked.data, Limits(asked.images, asked.tolerance, asked.accuracy_loss)
+    )
+
+
+# ---------------------------------------------------------------- parsers
+
+
+def _parser(verb: str, description: str, *, example: str) -> Parser:
+    parser = Parser(verb, description, example=example)
+    parser.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    return parser
+
+
+def _evaluate_parser() -> Parser:
+    parser = _parser(
+        "evaluate",
+        "Evaluate a run on its test images again and say whether that repeats its record, or\n"
+        "evaluate it on other data of the same classes. Figures and pictures go to RUN/evaluation.",
+        example="tlbench evaluate outputs/RUN\n"
+        "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos",
+    )
+    parser.add_argument("data", metavar="data...=...", nargs="*", help="other data, as for train")
+    return parser
+
+
+def _predict_parser() -> Parser:
+    parser = _parser(
+        "predict",
+        "Say what a run takes image files for. Files that cannot be read are reported, the rest\n"
+        "go on, and the exit code is then 1.",
+        example="tlbench predict outputs/RUN cat.jpg photos/ 'more/**/*.png'\n"
+        "tlbench predict outputs/RUN photos/ --top 5 --csv predictions.csv",
+    )
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="files, folders, glob patterns")
+    help_top = "classes for each image (default: 2)"
+    parser.add_argument("--top", metavar="K", type=int, default=2, help=help_top)
+    for kind in ("json", "csv"):
+        help_kind = f"write {kind.upper()} to a file, or to stdout instead of the table"
+        parser.add_argument(f"--{kind}", metavar="FILE", nargs="?", const="-", help=help_kind)
+    return parser
+
+
+def _export_parser() -> Parser:
+    parser = _parser(
+        "export",
+        "Export a run's model for other runtimes. Each export takes raw 0-255 pixels, is run in\n"
+        "its own runtime on test images, and is kept only if it answers as the model does.",
+        example="tlbench export outputs/RUN --format onnx,openvino\n"
+        "tlbench export outputs/RUN --format litert --quantize int8",
+    )
+    help_data = "where the data is, if it has moved: data.root=..."
+    parser.add_argument("data", metavar="data.KEY=...", nargs="*", help=help_data)
+    help_format = f"{', '.join(FORMATS)}; several with commas"
+    parser.add_argument(
+        "--format", metavar="NAME", action="append", required=True, help=help_format
+    )
+    help_quantize = "litert in whole numbers: a quarter of the size"
+    parser.add_argument("--quantize", choices=["int8"], help=help_quantize)
+    help_images = "test images to compare on (default: 256)"
+    parser.add_argument("--images", metavar="N", type=int, default=256, help=help_images)
+    help_tolerance = "difference of a probability that passes (default: 1e-4)"
+    parser.add_argument("--tolerance", metavar="X", type=float, default=1e-4, help=help_tolerance)
+    help_loss = "accuracy that quantizing may cost (default: 0.02)"
+    parser.add_argument("--accuracy-loss", metavar="X", type=float, default=0.02, help=help_loss)
+    return parser
+
+
+PARSERS: dict[str, Callable[[], Parser]] = {
+    "evaluate": _evaluate_parser,
+    "predict": _predict_parser,
+    "export": _export_parser,
+}
+
+
+# ---------------------------------------------------------------- Tab
+
+
+def complete(verb: str, line: str) -> list[str]:
+    """What the last word of a command line may become: a flag, a format, or a run folder.
+
+    An empty list leaves it to bash, which then offers files.
+    """
+    *before, current = (line + "|").split()
+    current = current[:-1]
+    if before[-1] == "--format":
+        done, comma, _ = current.rpartition(",")
+        words = [f"{done}{comma}{name}" for name in FORMATS]
+        return [word for word in words if word.startswith(current)]
+    if before[-1] == "--quantize":
+        return ["int8"]
+    if current.startswith("-"):
+        return sorted(set(re.findall(r"--[a-z][a-z-]*", PARSERS[verb]().format_help())))
+    return _runs(current) if len(before) == 2 else []
+
+
+def _runs(typed: str) -> list[str]:
+    """Run folders, and folders on the way to one, that begin with what is typed."""
+    parent = Path(typed) if typed.endswith("/") else Path(typed).parent
+    if not parent.is_dir():
+        return []
+    prefix = "" if str(parent) == "." and not typed.startswith("./") else f"{parent}/"
+    found = sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [
+        f"{prefix}{p.name}" + ("" if (p / "manifest.json").is_file() else "/")
+        for p in found
+        if f"{prefix}{p.name}".startswith(typed)
+    ]
