@@ -37,20 +37,21 @@ class Comparison:
     greatest_difference: float | None = None
 
 
-def evaluate(run: Run, overrides: list[str]) -> int:
+def evaluate(run: Run, overrides: list[str], *, every: bool) -> int:
     """Evaluate a run and leave what was found in its folder; 1 when the record is not repeated.
 
-    overrides: `data=...` and `data.key=value` words for other data with the same classes.
+    overrides: `data=...` and `data.key=value` words for other data with the same classes; every: on
+    all of its images, not its test split alone.
     """
     console.start_logging()
     classifier = loaded.load(run, _device(run))
     cfg = hydra_app.with_data(classifier.cfg, overrides)
-    dataset = classifier.dataset(cfg)
+    dataset = classifier.dataset(cfg, every=every)
     rows, labels = dataset.splits["test"], dataset.labels_of("test")
-    log.info("Evaluating %s on %d test images of %s", run.folder, len(rows), cfg.data.name)
+    log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
     probabilities = classifier.predict(dataset, rows, cfg.batch_size)
     results = _results(labels, probabilities, dataset, cfg)
-    comparison = _compare(run, dataset, labels, probabilities, other=bool(overrides))
+    comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
     folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
     _say(results, comparison, folder)
     return 1 if comparison.equal is False else 0
@@ -102,7 +103,9 @@ def _compare(
     stale = _stale_metric(run, labels, old)
     if stale:
         return Comparison(
-            False, f"differs: {stale} in metrics.json is not that of predictions.npz", difference
+            False,
+            f"differs from the record: {stale} in metrics.json is not that of predictions.npz",
+            difference,
         )
     if difference == 0:
         return Comparison(True, "equals the record, bit by bit", difference)

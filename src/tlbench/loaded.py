@@ -48,13 +48,14 @@ class Loaded:
         call = functools.partial(self.model, training=False)
         return tf.function(lambda images: call(images), input_signature=[signature])
 
-    def dataset(self, cfg: Config) -> Dataset:
+    def dataset(self, cfg: Config, *, every: bool = False) -> Dataset:
         """The data of a configuration, its labels in the run's order of classes.
 
-        Raises DataError with the difference when the classes are not the run's.
+        every: all of its images are test images. Raises DataError with the difference when the
+        classes are not the run's.
         """
         check_classes(self.run.class_names, data.class_names(cfg.data))  # before any image is read
-        dataset = data.load(cfg.data, self.size)
+        dataset = (data.load_for_testing if every else data.load)(cfg.data, self.size)
         if dataset.images.shape != self.model.input_shape[1:]:
             raise DataError(
                 f"{cfg.data.name} has images of {_size(dataset.images.shape)}, but the model of "

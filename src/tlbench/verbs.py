@@ -20,7 +20,7 @@ def evaluate(words: list[str]) -> int:
     run = Run.finished(Path(asked.run))
     from tlbench.evaluate import evaluate
 
-    return evaluate(run, asked.data)
+    return evaluate(run, asked.data, every=asked.all)
 
 
 def predict(words: list[str]) -> int:
@@ -67,9 +67,11 @@ def _evaluate_parser() -> Parser:
         "Evaluate a run on its test images again and say whether that repeats its record, or\n"
         "evaluate it on other data of the same classes. Figures and pictures go to RUN/evaluation.",
         example="tlbench evaluate outputs/RUN\n"
-        "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos",
+        "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos --all",
     )
     parser.add_argument("data", metavar="data...=...", nargs="*", help="other data, as for train")
+    help_all = "on every image, not the test split alone: for data that was not trained on"
+    parser.add_argument("--all", action="store_true", help=help_all)
     return parser
 
 
