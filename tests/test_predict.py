@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def test_answers_as_the_recorded_evaluation(
         assert len(row["top"]) == 3
     assert [line["class"] for line in table_of(csv_file)] == [row["class"] for row in rows]
     assert "class_3" in table_of(csv_file)[0]
-    assert "runner-up" in capsys.readouterr().out
+    assert f"written to {json_file}" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -82,8 +84,21 @@ def test_unreadable_files_are_reported_and_the_rest_go_on(
     for words_ in ("text.png: not a readable", "zero.jpg: not a readable", "missing.png: no such"):
         assert words_ in said.err
     assert "4 of 11 could not be read" in said.err
-    assert "\x1b[31m" not in said.err + said.out
-    assert "[b] clear.webp" in said.out  # and not swallowed as markup
+    assert "\x1b[31m" not in said.err
+
+
+def test_prints_a_table(
+    digits_run: Path,
+    mixed: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(mixed)
+    assert cli.main(["predict", str(digits_run), "gray.png", "[b] clear.webp"]) == 0
+    out = capsys.readouterr().out
+    for words in ("file", "class", "confidence", "runner-up", "gray.png"):
+        assert words in out
+    assert "[b] clear.webp" in out  # and not swallowed as markup
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
@@ -186,3 +201,8 @@ def test_completes_runs_formats_and_flags(
         monkeypatch.setenv("COMP_LINE", line)
         assert cli.main(["-sc", "query=bash"]) == 0
         assert offered in capsys.readouterr().out.split()
+
+
+def test_words_are_parsed_and_completed_without_tensorflow() -> None:
+    code = "import sys, tlbench.verbs; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

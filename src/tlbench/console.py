@@ -5,6 +5,8 @@ from the colour-blind safe palette of Okabe and Ito (2008) and serve the plots t
 """
 
 import logging
+import os
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,6 +51,12 @@ def progress() -> Progress:
         redirect_stdout=False,  # it would send to the terminal what belongs into a pipe
         disable=not err.is_terminal,
     )
+
+
+def printable(name: object) -> str:
+    """A path or a name as one line of text that does nothing to a terminal."""
+    text = os.fsencode(name).decode("utf-8", "replace") if isinstance(name, Path) else str(name)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class _Lines(logging.Handler):

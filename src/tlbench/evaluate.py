@@ -201,6 +201,7 @@ def _draw_mistakes(dataset: Dataset, probabilities: np.ndarray, path: Path) -> N
 
 
 def _shortened(name: str) -> str:
+    name = console.printable(name)
     return name if len(name) <= 16 else name[:15] + "…"
 
 
@@ -245,7 +246,7 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Table:
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for name, c in tested[:SHOWN_CLASSES]:
         figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
-        table.add_row(escape(name), *figures, f"{c['images']:,}")
+        table.add_row(_cell(name), *figures, f"{c['images']:,}")
     return table
 
 
@@ -255,9 +256,13 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
         justify = "right" if heading in ("images", "of the class") else "left"
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
     for pair in pairs[:SHOWN_PAIRS]:
-        names = (escape(pair["true"]), escape(pair["predicted"]))
+        names = (_cell(pair["true"]), _cell(pair["predicted"]))
         table.add_row(*names, f"{pair['images']:,}", f"{pair['share']:.0%}")
     return table
+
+
+def _cell(name: str) -> str:
+    return escape(console.printable(name))
 
 
 _TABLE: dict[str, Any] = {

@@ -137,4 +137,5 @@ def mistakes(
 
 
 def _short(name: str) -> str:
+    name = console.printable(name)
     return name if len(name) <= 24 else name[:23] + "…"

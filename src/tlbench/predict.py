@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 
 from tlbench import console, images, loaded, sinks
 from tlbench.errors import DataError
@@ -30,7 +31,7 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
     console.start_logging()
     paths, problems = find(words)
     for problem in problems:
-        log.warning("%s", sinks.printable(problem))
+        log.warning("%s", console.printable(problem))
     if not paths:
         raise DataError(
             "There is no image to classify. Name image files or folders that hold some."
@@ -42,7 +43,7 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
         bar = progress.add_task("classifying", total=len(paths))
         for batch, wrong in _batches(classifier, paths):
             for line in wrong:
-                log.warning("%s", sinks.printable(line))
+                log.warning("%s", console.printable(line))
             for prediction in _classified(classifier, batch, top):
                 for target in targets:
                     target.add(prediction)
@@ -50,6 +51,9 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
             progress.advance(bar, len(batch) + len(wrong))
         if unreadable - len(problems) == len(paths):
             raise DataError("None of the files is a readable image.")
+    for written in (json, csv):
+        if written and written != sinks.STDOUT:
+            console.out.print(f"written to [path]{escape(written)}[/]", soft_wrap=True)
     if unreadable:
         log.warning("%d of %d could not be read", unreadable, len(paths) + len(problems))
     return 1 if unreadable else 0

@@ -53,8 +53,13 @@ class TableSink:
 
     def add(self, prediction: Prediction) -> None:
         (name, confidence), *others = prediction.best
-        behind = ", ".join(f"{printable(other)} {share:.4f}" for other, share in others)
-        words = (printable(prediction.path), printable(name), f"{confidence:.4f}", behind)
+        behind = ", ".join(f"{console.printable(other)} {share:.4f}" for other, share in others)
+        words = (
+            console.printable(prediction.path),
+            console.printable(name),
+            f"{confidence:.4f}",
+            behind,
+        )
         self.table.add_row(*(Text(word) for word in words))
 
     def close(self) -> None:
@@ -67,12 +72,14 @@ class CsvSink:
 
     def __init__(self, file: TextIO, top: int) -> None:
         self.writer = csv.writer(file, lineterminator="\n")
-        heads = ["class", "confidence"]
+        self.heads = ["file", "class", "confidence"]
         for i in range(2, top + 1):
-            heads += [f"class_{i}", f"confidence_{i}"]
-        self.writer.writerow(["file", *heads])
+            self.heads += [f"class_{i}", f"confidence_{i}"]
 
     def add(self, prediction: Prediction) -> None:
+        if self.heads:
+            self.writer.writerow(self.heads)
+            self.heads = []
         cells = [cell for name, share in prediction.best for cell in (name, f"{share:.6f}")]
         self.writer.writerow([_text(prediction.path), *cells])
 
@@ -98,9 +105,9 @@ class JsonSink:
 
 @contextlib.contextmanager
 def opened(json_to: str | None, csv_to: str | None, top: int) -> Iterator[list[Sink]]:
-    """The sinks of a command: a table unless stdout was asked for, and the files asked for."""
+    """The sinks of a command: what was asked for, or a table."""
     with contextlib.ExitStack() as stack:
-        sinks: list[Sink] = [] if STDOUT in (json_to, csv_to) else [TableSink()]
+        sinks: list[Sink] = [] if json_to or csv_to else [TableSink()]
         if json_to:
             sinks.append(JsonSink(stack.enter_context(_writing(json_to))))
         if csv_to:
@@ -141,9 +148,3 @@ def _file(path: Path) -> Iterator[TextIO]:
 def _text(path: Path) -> str:
     """A path as text that every encoding of Unicode can hold."""
     return os.fsencode(path).decode("utf-8", "replace")
-
-
-def printable(name: Path | str) -> str:
-    """A name as one line of text that does nothing to a terminal."""
-    text = _text(name) if isinstance(name, Path) else name
-    return "".join(c if c.isprintable() else "�" for c in text)

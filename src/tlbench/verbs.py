@@ -87,7 +87,7 @@ def _predict_parser() -> Parser:
     help_top = "classes for each image (default: 2)"
     parser.add_argument("--top", metavar="K", type=int, default=2, help=help_top)
     for kind in ("json", "csv"):
-        help_kind = f"write {kind.upper()} to a file, or to stdout instead of the table"
+        help_kind = f"write {kind.upper()} instead of the table, to a file or to stdout"
         parser.add_argument(f"--{kind}", metavar="FILE", nargs="?", const="-", help=help_kind)
     return parser
 
