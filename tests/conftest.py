@@ -1,27 +1,120 @@
-"""What tests share: one small real training, and copies of its folder to damage."""
+"""Shared by the tests: a command line in a folder of its own, small configurations, small data."""
 
 import os
+import pickle
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from PIL import Image
 
-# Random VGG16 features tell digits apart, and a head on them is trained in seconds.
-TINY = [
-    *("data=digits", "data.limit=600", "batch_size=32", "head=linear", "device=cpu"),
-    *("backbone=vgg16", "backbone.weights=null", "backbone.image_size=32", "trainable=false"),
-    *("epochs=60", "learning_rate=0.02"),
-]
+from tlbench import cli, config, hydra_app
+from tlbench.config import Config
+
+# The smallest training that is real: a quarter-width MobileNet of 32 x 32 pixels from random weights.
+TINY = (
+    "data=digits",
+    "backbone=mobilenet",
+    "backbone.arguments.alpha=0.25",
+    "backbone.weights=null",
+    "backbone.image_size=32",
+    "head.widths=[16]",
+    "epochs=2",
+    "data.limit=300",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: its exit code and its two streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error_lines(self) -> list[str]:
+        return self.err.strip().splitlines()
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs in an empty folder, with a feature cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("TLBENCH_TRACEBACK", raising=False)
+
+
+@pytest.fixture
+def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run a command in this process."""
+
+    def run(*words: str) -> Answer:
+        capfd.readouterr()
+        code = cli.main(list(words))
+        out, err = capfd.readouterr()
+        return Answer(code, out, err)
+
+    return run
+
+
+def make_config(*overrides: str) -> Config:
+    """A checked configuration as the command line would make it."""
+    with initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
+        return config.load(compose("train", list(overrides)))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of pictures in two classes that a network can tell apart, 12 each."""
+    root = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for name, color in (("blue sky", (60, 90, 220)), ("grass", (40, 180, 60))):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            noise = rng.integers(-30, 30, (40 + i, 50, 3))
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.{('png', 'jpg', 'bmp')[i % 3]}")
+    return root
+
+
+@pytest.fixture
+def cifar100(tmp_path: Path) -> Path:
+    """400 training and 100 test images in the official layout of CIFAR-100."""
+    folder = tmp_path / "sets" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 400), ("test", 100)):
+        fine = np.arange(count) % 100
+        batch = {
+            b"data": rng.integers(0, 256, (count, 3072), dtype=np.uint8),
+            b"fine_labels": fine.tolist(),
+            b"coarse_labels": (fine % 20).tolist(),
+        }
+        with (folder / name).open("wb") as file:
+            pickle.dump(batch, file, protocol=4)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run on the embedded digits; to be read, not changed."""
-    from tlbench import cli
+    """The folder of a finished run that tells digits apart; to be read, not changed.
 
+    Random VGG16 features are enough for that, and a head on them is trained in seconds.
+    """
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    cache = f"features.folder={tmp_path_factory.mktemp('features')}"
-    assert cli.main(["train", *TINY, cache, f"hydra.run.dir={folder}"]) == 0
+    words = [
+        *("data=digits", "data.limit=600", "batch_size=32", "head=linear", "device=cpu"),
+        *("backbone=vgg16", "backbone.weights=null", "backbone.image_size=32", "trainable=false"),
+        *("epochs=60", "learning_rate=0.02"),
+        f"features.folder={tmp_path_factory.mktemp('features')}",
+    ]
+    assert cli.main(["train", *words, f"hydra.run.dir={folder}"]) == 0
     return folder
 
 

@@ -188,14 +188,15 @@ def test_a_file_of_predictions_is_whole_or_not_there(
 
 
 def test_completes_runs_formats_and_flags(
-    digits_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(digits_run.parent)
+    Path("outputs/digits").mkdir(parents=True)
+    Path("outputs/digits/manifest.json").touch()
     for line, offered in (
-        ("tlbench predict ", "digits"),
-        ("tlbench evaluate ./di", "./digits"),
-        ("tlbench export digits --format onnx,l", "onnx,litert"),
-        ("tlbench predict digits --t", "--top"),
+        ("tlbench predict ", "outputs/digits"),
+        ("tlbench export outputs/digits --format onnx,l", "onnx,litert"),
+        ("tlbench export outputs/digits --quantize ", "int8"),
+        ("tlbench predict outputs/digits --t", "--top"),
         ("tlbench exp", "export"),
     ):
         monkeypatch.setenv("COMP_LINE", line)

@@ -30,6 +30,8 @@ Verbs
               tlbench predict outputs/RUN photos/ --csv predictions.csv
   export    a finished run's model for another runtime, checked in that runtime
               tlbench export outputs/RUN --format onnx,openvino
+  report    set finished runs in one table, beside the published one
+              tlbench report --sort evaluation --html report.html
 
 Flags
   --help        after a verb: every setting and choice of it
@@ -129,12 +131,20 @@ def export(words: list[str]) -> int:
     return verbs.export(words)
 
 
+def report(words: list[str]) -> int:
+    """`tlbench report [PATH...] [flags]`: a table of runs; 1 when a check fails."""
+    from tlbench.report import report
+
+    return report(words)
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "summary": summary,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "report": report,
 }
 
 
@@ -150,12 +160,22 @@ def complete(words: list[str]) -> int:
         if verb in ("evaluate", "predict", "export"):
             from tlbench import verbs
 
-            print(" ".join(verbs.complete(verb, line)))
+            print(" ".join(verbs.complete(verb, _completed(line))))
+            return 0
+        if verb == "report":
+            from tlbench.report import parser
+
+            print(" ".join(parser().candidates(_completed(line))))
             return 0
         os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
         words = [*words, *_config_dir(typed)]
     train(["-sc", *words])
     return 0
+
+
+def _completed(line: str) -> list[str]:
+    """The words after the verb on the line being completed; the last may be empty."""
+    return [*line.split()[2:], *([""] if line.endswith(" ") else [])]
 
 
 def _config_dir(typed: list[str]) -> list[str]:

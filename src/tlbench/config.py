@@ -242,11 +242,12 @@ def explain(error: OmegaConfBaseException) -> str:
 
 
 def suggest(name: str, options: Iterable[str]) -> str:
-    """ "Did you mean 'x'?" where an option is near, else the list of options."""
+    """The option that was probably meant, and the options where they are few or none is near."""
     options = sorted(options)
-    if near := difflib.get_close_matches(name, options, n=1):
-        return f"Did you mean '{near[0]}'?"
-    return f"Expected one of: {', '.join(options)}."
+    near = difflib.get_close_matches(name, options, n=1)
+    guess = [f"Did you mean '{near[0]}'?"] if near else []
+    listing = [f"Expected one of: {', '.join(options)}."] if len(options) <= 6 or not near else []
+    return " ".join(guess + listing)
 
 
 def _absolute(path: str | None) -> str | None:

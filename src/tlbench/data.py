@@ -99,6 +99,11 @@ def _split(cfg: config.Data, loaded: Loaded, names: list[str]) -> dict[str, np.n
         free, test = _draw(cfg, loaded.labels, free, cfg.test, names, "data.test")
     if not len(test):
         raise DataError("There are no test images. Set data.test to a share of them, such as 0.2.")
+    if cfg.limit is not None and cfg.limit < 2 * len(names):
+        raise DataError(
+            f"data.limit={cfg.limit} is too few for {len(names)} classes. Expected at least "
+            f"{2 * len(names)}: one image of each for training and one for validation."
+        )
     if cfg.limit is not None and cfg.limit < len(free) + len(validation):
         share = cfg.limit / (len(free) + len(validation))
         free, validation, test = (

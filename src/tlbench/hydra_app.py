@@ -1,5 +1,6 @@
 """Hydra inside a verb: composes conf/, calls a job with a checked Config, words its errors."""
 
+import logging
 import os
 import re
 import sys
@@ -11,14 +12,14 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlbench import config as schema
 from tlbench.config import Config, suggest
-from tlbench.errors import ConfigError
+from tlbench.errors import ConfigError, RunError
 
 Job = Callable[[Config, Path], None]
 
@@ -48,9 +49,17 @@ def run(words: list[str], job: Job) -> None:
 
     # Hydra prints its own version of an error and exits unless it is told to raise it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.raiseExceptions = False  # `--info | head` is no error, but Hydra logs to stdout
     original, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except MissingConfigException:
+        raise
+    except OSError as error:  # of a job are among the failures, so this is Hydra's output folder
+        raise RunError(
+            f"{error.filename} cannot be written ({error.strerror}). Choose another folder: "
+            "hydra.run.dir=..., or hydra.sweep.dir=... for a --multirun."
+        ) from error
     except SystemExit as exit:  # Hydra leaves this way after --help
         if exit.code not in (0, None):
             raise
@@ -99,6 +108,8 @@ def explain(error: Exception) -> str:
     """One line from what Hydra or OmegaConf raised."""
     cause = error.__cause__
     message = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' cannot be read: {message.splitlines()[0]}. Expected key=value."
     if match := re.match(r"Could not override '([\w.@/-]+)'", message):
         return _unknown_setting(match[1])
     if isinstance(error, MissingConfigException) and error.options:
@@ -122,6 +133,8 @@ def _unknown_setting(key: str) -> str:
             return f"Unknown setting '{key}'. {suggest(part, names)}"
         level = types[part]
         names = [field.name for field in fields(level)] if is_dataclass(level) else []
+    if not names:  # free-form arguments of another library
+        return f"Unknown setting '{key}'. To pass it on, add it with a plus: +{key}=..."
     groups = [p.name for p in conf_dir().iterdir() if p.is_dir()] if not parent else []
     return f"Unknown setting '{key}'. {suggest(last, {*names, *groups})}"
 

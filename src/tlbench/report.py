@@ -1,143 +1,223 @@
-"""Many runs -> one table, the published rows beside the report's own configurations. No TensorFlow."""
+"""`tlbench report`: many runs -> one table, files, a page, a verdict. No TensorFlow."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from tlbench import comparison, console, results, rows, tables
+from tlbench.arguments import OUTPUTS, Parser
+from tlbench.comparison import Comparison
+from tlbench.config import suggest
+from tlbench.errors import ConfigError, RunError
+from tlbench.results import Result
+from tlbench.rows import Row
+from tlbench.run import write_text
 
-from tlbench.config import Config, Published
-from tlbench.run import Run
-
-FIGURES = ("parameters", "accuracy", "val_accuracy", "epochs", "evaluation")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One run of a table; figures are None where the run has none."""
-
-    name: str
-    status: str
-    reason: str
-    figures: dict[str, float | None]
-    seconds: float | None
-    published: Published | None
-    comparable: bool  # whether the run did what the published row did: its data and its weights
-
-
-def row(run: Run, name: str | None = None) -> Row:
-    """A run's row, named by the caller or by what was chosen in its configuration."""
-    cfg, found = run.config(), run.metrics()
-    published = cfg.published
-    return Row(
-        name=name or (published.label if published else _chosen(cfg)),
-        status=run.status,
-        reason=run.manifest.get("reason", ""),
-        figures={key: found.get(key) for key in FIGURES},
-        seconds=found.get("training_seconds"),
-        published=published,
-        comparable=_comparable(cfg),
-    )
+EXAMPLE = """\
+tlbench report
+tlbench report outputs --sort evaluation --where backbone=mobilenetv3
+tlbench report --html report.html --markdown table.md
+tlbench report --compare 'MobileNetV3(exp)' 'MobileNetV3(All)'
+tlbench report --check --tolerance 0.01
+"""
+# What --sort takes, and the figure it means: the table's headings in one word each.
+SORTABLE = {
+    "run": "run",
+    **{key: key for key in (*results.PUBLISHED, "size")},
+    "time": "training_seconds",
+    "images/s": "images_per_second",
+}
+FORMATS = ("markdown", "csv", "json")
 
 
-def _chosen(cfg: Config) -> str:
-    return f"{cfg.backbone.name} {cfg.head.name} {cfg.data.name}"
-
-
-def _comparable(cfg: Config) -> bool:
-    """The report trained on all of CIFAR-100's superclasses, from ImageNet weights, at 224 pixels."""
-    return (
-        cfg.data.name == "cifar100"
-        and cfg.data.limit is None
-        and cfg.backbone.weights == "imagenet"
-        and cfg.backbone.image_size == 224
-    )
-
-
-def table(rows: Iterable[Row]) -> Table:
-    """Runs, and below each run of the report its published row with the differences."""
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    view.add_column("run", overflow="fold")
-    for heading in ("parameters", "accuracy", "val acc.", "epochs", "evaluation", "time"):
-        view.add_column(heading, justify="right")
-    notes = False
-    for item in rows:
-        view.add_row(*cells(item), style=None if item.status == "completed" else "bad")
-        if item.published and item.status == "completed":
-            notes = notes or not item.comparable
-            for line in _published_lines(item):
-                view.add_row(*line, style="hint")
-    if notes:
-        view.caption = "Differences are given only for runs on CIFAR-100 from ImageNet weights."
-    return view
-
-
-def cells(item: Row) -> list[Text]:
-    """What the table shows of a run: its figures, or why it has none."""
-    if item.status != "completed":
-        reason = f"{item.name}: {item.status}{f', {item.reason}' if item.reason else ''}"
-        return [Text(reason)]
-    return [
-        Text(text)
-        for text in (item.name, *map(_figure, item.figures.items()), _clock(item.seconds))
-    ]
-
-
-def _published_lines(item: Row) -> list[list[Text]]:
-    published = item.published
-    assert published is not None
-    values = {key: getattr(published, key) for key in FIGURES}
-    lines = [["  published", *map(_figure, values.items()), ""]]
-    if item.comparable:
-        lines.append(
-            ["  difference", *(_difference(item.figures[k], values[k]) for k in FIGURES), ""]
+def report(words: list[str]) -> int:
+    """Run the verb. 0: shown; 1: the check failed, or some of the runs cannot be read."""
+    asked = parse(words)
+    found = _collect(asked)
+    table = rows.rows(rows.where(found, asked.where), merge=not asked.each)
+    if not table:
+        raise RunError(
+            f"No run has {' and '.join(asked.where)}. Without --where: {len(found)} runs."
         )
-    return [[Text(text) for text in line] for line in lines]
+    if asked.sort:
+        table = rows.ordered(table, SORTABLE[asked.sort], reverse=asked.reverse)
+    compared = _compare(asked, table, found)
+    _write(_texts(asked, table, compared))
+    if not _to_stdout(asked):
+        console.out.print(tables.Terminal(table, asked.tolerance))
+        if compared:
+            console.out.print("", comparison.view(compared), sep="\n")
+    damaged = tables.unreadable(found)
+    for line in damaged:
+        console.err.print(f"tlbench: {line}", style="warn", markup=False, soft_wrap=True)
+    failed = asked.check and not _passes(table, asked.tolerance)
+    return 1 if failed or damaged else 0
 
 
-def _figure(figure: tuple[str, float | None]) -> str:
-    key, value = figure
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if key in ("parameters", "epochs") else f"{value:.4f}"
+def parser() -> Parser:
+    """What may follow `report`."""
+    parser = Parser(
+        "report",
+        "Set every run below the paths in one table, and beside the report.",
+        example=EXAMPLE,
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="run folders, or folders of them (outputs/)",
+    )
+    columns = ", ".join(SORTABLE)
+    add("--sort", choices=SORTABLE, metavar="COLUMN", help=f"the best first: {columns}")
+    add("--reverse", action="store_true", help="with --sort: the best last")
+    add(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with this setting",
+    )
+    add("--each", action="store_true", help="a row for each run, seeds apart")
+    for name in FORMATS:
+        add(
+            f"--{name}",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help=f"write {name}, to stdout without FILE",
+        )
+    add("--html", metavar="FILE", help="write one self-contained page with figures")
+    add(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="test A against B: names in the table, or folders",
+    )
+    add(
+        "--check",
+        action="store_true",
+        help="exit 1 when a run misses its published row, or none can be compared",
+    )
+    add(
+        "--tolerance",
+        type=float,
+        default=tables.TOLERANCE,
+        metavar="SHARE",
+        help=f"of the test accuracy against the published one ({tables.TOLERANCE})",
+    )
+    return parser
 
 
-def _difference(ours: float | None, theirs: float) -> str:
-    if ours is None:
-        return "-"
-    return f"{ours - theirs:+,.0f}" if theirs >= 2 else f"{ours - theirs:+.4f}"
+def parse(words: list[str]) -> Any:
+    """The words after `report`. Raises ConfigError for what does not fit."""
+    asked = parser().parse_args(words)
+    if asked.reverse and not asked.sort:
+        raise ConfigError("--reverse goes with --sort COLUMN.")
+    if not 0 <= asked.tolerance <= 1:
+        raise ConfigError(f"--tolerance {asked.tolerance} is not valid. Expected 0 to 1.")
+    if len(_to_stdout(asked)) > 1:
+        raise ConfigError(f"Only one of {', '.join(_to_stdout(asked))} can go to stdout.")
+    files = [str(Path(file)) for name in (*FORMATS, "html") if (file := getattr(asked, name))]
+    if len(set(files)) < len(files):
+        raise ConfigError("Each format needs a file of its own.")
+    for name in (*FORMATS, "html"):
+        _check_file(name, getattr(asked, name))
+    return asked
 
 
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _to_stdout(asked: Any) -> list[str]:
+    return [f"--{name}" for name in FORMATS if getattr(asked, name) == "-"]
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The same table in Markdown."""
-    lines = [
-        "| run | parameters | accuracy | val accuracy | epochs | evaluation | time |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+def _check_file(name: str, file: str | None) -> None:
+    """Refuse a file that cannot be written before anything is."""
+    if file is None or (file == "-" and name != "html"):
+        return
+    path = Path(file)
+    if path.is_dir():
+        raise ConfigError(
+            f"--{name} {file} is a folder. Give it a file, and PATHs before the flags."
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"--{name} {file}: the folder {path.parent} does not exist.")
+
+
+def _collect(asked: Any) -> list[Result]:
+    """The runs below the paths; without paths those to compare, or outputs/.
+
+    Raises RunError when there is none, or none of them can be read.
+    """
+    paths = asked.paths or [OUTPUTS]
+    folders = [
+        Path(name) for name in asked.compare or () if (Path(name) / "manifest.json").is_file()
     ]
-    for item in rows:
-        shown = [cell.plain for cell in cells(item)]
-        lines.append(_markdown_line(shown + [""] * (7 - len(shown))))
-        if item.published and item.status == "completed":
-            lines += [
-                _markdown_line([c.plain.strip() for c in line]) for line in _published_lines(item)
-            ]
-    return "\n".join(lines) + "\n"
+    if not asked.paths and len(folders) == 2:
+        paths = folders
+    elif not asked.paths and not OUTPUTS.is_dir():
+        raise RunError(f"There is no {OUTPUTS}/ here. Give folders with runs: tlbench report PATH")
+    found = results.collect(paths)
+    damaged = tables.unreadable(found)
+    if len(damaged) == len(found):
+        more = f" ({len(damaged) - 1} more like it.)" if len(damaged) > 1 else ""
+        raise RunError(damaged[0] + more)
+    return found
 
 
-def _markdown_line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _compare(asked: Any, table: Sequence[Row], found: Sequence[Result]) -> Comparison | None:
+    """What --compare asks for, by names in the table or folders."""
+    if not asked.compare:
+        return None
+    chosen = []
+    for name in asked.compare:
+        row = comparison.pick(table, name) or comparison.pick(rows.rows(found, merge=False), name)
+        if row is None:
+            raise ConfigError(
+                f"--compare: no run '{name}'. {suggest(name, [r.name for r in table])}"
+            )
+        chosen.append(row)
+    return comparison.compare(*chosen)
 
 
-def load(folders: Iterable[Path]) -> list[Row]:
-    """Rows of the runs in these folders."""
-    return [row(Run.open(folder)) for folder in folders]
+def _texts(asked: Any, table: Sequence[Row], compared: Comparison | None) -> dict[str, str]:
+    """File ("-": stdout) -> what belongs there; all of it is made before any is written."""
+    texts = {}
+    if asked.markdown:
+        texts[asked.markdown] = tables.markdown(table, asked.tolerance)
+    if asked.csv:
+        texts[asked.csv] = tables.comma_separated(table)
+    if asked.json:
+        pair = compared and compared.as_json()
+        texts[asked.json] = tables.json_text(table, asked.tolerance, pair)
+    if asked.html:
+        from tlbench import page
+
+        texts[asked.html] = page.html(table, asked.tolerance, compared)
+    return texts
+
+
+def _write(texts: dict[str, str]) -> None:
+    for file, text in texts.items():
+        if file == "-":
+            sys.stdout.write(text)
+        else:
+            write_text(Path(file), text)
+            console.err.print(f"wrote {file}", style="hint", markup=False, soft_wrap=True)
+
+
+def _passes(table: Sequence[Row], tolerance: float) -> bool:
+    """Say how the rows of the report's configurations stand. None to compare is no pass."""
+    verdicts = {row.name: row.verdict(tolerance) for row in table}
+    compared = {name: misses for name, misses in verdicts.items() if misses is not None}
+    failed = [f"{name} ({', '.join(misses)})" for name, misses in compared.items() if misses]
+    if not compared:
+        line = "check: FAIL, no run can be compared with the published table"
+    elif failed:
+        line = f"check: FAIL, {len(failed)} of {len(compared)}: {'; '.join(failed)}"
+    else:
+        line = f"check: PASS, {len(compared)} compared"
+    style = "good" if compared and not failed else "bad"
+    console.err.print(line, style=style, markup=False, soft_wrap=True)
+    return bool(compared) and not failed

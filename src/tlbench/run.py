@@ -200,7 +200,7 @@ class Run:
 
 def find(paths: list[Path]) -> list[Run]:
     """Every run at or below the paths, in the order of their folders' names."""
-    manifests = sorted({m for path in paths for m in path.rglob("manifest.json")}, key=_natural)
+    manifests = sorted({m for path in paths for m in path.rglob("manifest.json")}, key=natural)
     runs = []
     for manifest in manifests:
         with contextlib.suppress(RunError):
@@ -208,7 +208,7 @@ def find(paths: list[Path]) -> list[Run]:
     return runs
 
 
-def _natural(path: Path) -> list[tuple[int, int | str]]:
+def natural(path: Path) -> list[tuple[int, int | str]]:
     """Sorts job 10 of a sweep after job 9."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in path.parts]
 

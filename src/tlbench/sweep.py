@@ -3,6 +3,7 @@
 A process a job keeps memory flat, and a job that dies takes nothing with it. No TensorFlow here.
 """
 
+import contextlib
 import logging
 import os
 import shlex
@@ -19,14 +20,15 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlbench import config, console, report
+from tlbench import artifacts, config, console, page, results, rows, tables
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.hydra_app import remove_empty
-from tlbench.run import Run, write_text
+from tlbench.run import write_text
 
 log = logging.getLogger(__name__)
 
 BAR = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+MOST_CURVES = 50  # in the picture of a sweep; the page shows them all
 
 
 @dataclass
@@ -55,16 +57,16 @@ def launch(
 ) -> list[JobReturn]:
     """Run every job, `n_jobs` at a time, and set them in one table.
 
-    compose: overrides -> the whole composed configuration. Every job's configuration is checked before
-    the first one starts. Raises ConfigError when there is no job, SweepError when any failed.
+    compose: overrides -> the whole composed configuration. Every job's configuration is checked
+    before the first one starts. Raises ConfigError when there is no job, SweepError when any
+    failed.
     """
     folder = Path(sweep_config.hydra.sweep.dir)
     try:
         jobs = _jobs(sweep_config, compose, job_overrides, first_number)
     except ConfigError:
-        (folder / "multirun.yaml").unlink(
-            missing_ok=True
-        )  # Hydra's, written before the jobs are known
+        # Hydra has written its own file before the jobs are known.
+        (folder / "multirun.yaml").unlink(missing_ok=True)
         remove_empty(folder)
         raise
     console.start_logging()
@@ -76,10 +78,7 @@ def launch(
             pool.map(lambda job: _run(job, several=n_jobs > 1), jobs), total=len(jobs)
         ):
             pass
-    rows = [_row(job) for job in jobs]
-    console.out.print(report.table(rows))
-    write_text(folder / "table.md", report.markdown(rows))
-    console.out.print(f"[hint]table and runs in[/] [path]{folder}[/]", soft_wrap=True)
+    _show(rows.rows([_result(job) for job in jobs]), folder)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
             console.err.print(f"job {job.name} failed: {job.last_words}", style="bad", markup=False)
@@ -163,8 +162,26 @@ def _reason(job: Job) -> str:
     return job.last_words.removeprefix("tlbench: error: ")
 
 
-def _row(job: Job) -> report.Row:
-    try:
-        return report.row(Run.open(job.folder), job.name)
-    except RunError:  # it failed before it had a folder
-        return report.Row(job.name, "failed", job.last_words, {}, None, None, comparable=False)
+def _show(table: list[rows.Row], folder: Path) -> None:
+    """The table of all jobs on the terminal; table, page and curves in the sweep's folder."""
+    console.out.print(tables.Terminal(table))
+    files = ["table.md", "report.html"]
+    write_text(folder / "table.md", tables.markdown(table))
+    write_text(folder / "report.html", page.html(table, tables.TOLERANCE))
+    histories = []
+    for row in table:
+        with contextlib.suppress(RunError):  # it has no epochs: it failed
+            histories.append((row.name, artifacts.history(row.first.folder)))
+    if histories:
+        from tlbench import plots
+
+        plots.all_curves(histories[:MOST_CURVES], folder / "curves.png")
+        files.append("curves.png")
+    console.out.print(f"[hint]{', '.join(files)} and runs in[/] [path]{folder}[/]", soft_wrap=True)
+
+
+def _result(job: Job) -> results.Result:
+    """The job's run, or why it has none: it failed before it had a folder."""
+    if (job.folder / "manifest.json").is_file():
+        return results.read(job.folder)
+    return results.Result(job.folder, "failed", job.last_words, {"backbone.name": job.name})

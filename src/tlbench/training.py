@@ -125,6 +125,7 @@ def _fit(
         jit_compile=machine.jit_compile,
         steps_per_execution=_steps_at_once(steps) if source.cheap_steps else 1,
     )
+    _make_variables(source.network)
     callbacks: list[keras.callbacks.Callback] = [history, display]
     if cfg.early_stopping.patience is not None:
         callbacks.append(
@@ -148,6 +149,16 @@ def _fit(
         )
     finally:
         display.close()
+
+
+def _make_variables(network: keras.Model) -> None:
+    """Make the variables of optimizer and metrics now: made in the first step, it is traced twice."""
+    network.optimizer.build(network.trainable_variables)
+    labels, classes = tf.zeros([1], tf.int64), network.output_shape[-1]
+    probabilities = tf.fill([1, classes], 1.0 / classes)
+    network.compute_loss(None, labels, probabilities)
+    network.compute_metrics(None, labels, probabilities)
+    network.reset_metrics()
 
 
 def _steps_at_once(steps: int) -> int:

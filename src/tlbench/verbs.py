@@ -3,7 +3,6 @@
 What can be refused without loading a model is refused here, at once.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,33 +126,12 @@ PARSERS: dict[str, Callable[[], Parser]] = {
 # ---------------------------------------------------------------- Tab
 
 
-def complete(verb: str, line: str) -> list[str]:
-    """What the last word of a command line may become: a flag, a format, or a run folder.
-
-    An empty list leaves it to bash, which then offers files.
-    """
-    *before, current = (line + "|").split()
-    current = current[:-1]
-    if before[-1] == "--format":
-        done, comma, _ = current.rpartition(",")
-        words = [f"{done}{comma}{name}" for name in FORMATS]
-        return [word for word in words if word.startswith(current)]
-    if before[-1] == "--quantize":
-        return ["int8"]
-    if current.startswith("-"):
-        return sorted(set(re.findall(r"--[a-z][a-z-]*", PARSERS[verb]().format_help())))
-    return _runs(current) if len(before) == 2 else []
-
-
-def _runs(typed: str) -> list[str]:
-    """Run folders, and folders on the way to one, that begin with what is typed."""
-    parent = Path(typed) if typed.endswith("/") else Path(typed).parent
-    if not parent.is_dir():
-        return []
-    prefix = "" if str(parent) == "." and not typed.startswith("./") else f"{parent}/"
-    found = sorted(p for p in parent.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return [
-        f"{prefix}{p.name}" + ("" if (p / "manifest.json").is_file() else "/")
-        for p in found
-        if f"{prefix}{p.name}".startswith(typed)
-    ]
+def complete(verb: str, words: list[str]) -> list[str]:
+    """What Tab offers for the last of the words after a verb; for nothing the shell offers files."""
+    *before, word = words or [""]
+    if before[-1:] == ["--format"]:
+        done, comma, _ = word.rpartition(",")
+        return [f"{done}{comma}{name}" for name in FORMATS]
+    if len(before) == 1 and not word.startswith("-"):
+        return []  # after the run: images, or other data
+    return PARSERS[verb]().candidates(words)

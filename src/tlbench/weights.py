@@ -80,7 +80,7 @@ def _read(
     file: Path, backbone: keras.Model, application: Callable[..., keras.Model]
 ) -> LayerWeights:
     if file.suffix == ".keras":
-        return _of_model(keras.models.load_model(file, compile=False, safe_mode=True), backbone)
+        return _of_model(keras.models.load_model(file, compile=False, safe_mode=True))
     if file.name.endswith(".weights.h5"):
         return _of_weights_file(file, backbone, application)
     with h5py.File(file) as opened:
@@ -92,10 +92,12 @@ def _read(
         return list(_of_h5(group))
 
 
-def _of_model(model: keras.Model, backbone: keras.Model) -> LayerWeights:
-    """Layers of the backbone inside a classifier, or of the model itself."""
-    inner = next((layer for layer in model.layers if layer.name == backbone.name), model)
-    return _layers(inner)
+def _of_model(model: keras.Model) -> LayerWeights:
+    """Layers of the backbone inside a classifier, or of the model itself.
+
+    A backbone's name may tell its image size, and pretraining at one size serves another.
+    """
+    return _layers(next((part for part in model.layers if isinstance(part, keras.Model)), model))
 
 
 def _layers(model: keras.Model) -> LayerWeights:
@@ -110,14 +112,17 @@ def _of_weights_file(
         backbone.load_weights(file)
         return _layers(backbone)
     except ValueError as no_top:
-        classes = _classes_of(file)
-        if classes is None:
-            raise WeightsError(
-                f"backbone.weights={file} does not fit {backbone.name}: {_first_line(no_top)}"
-            ) from no_top
-        full = application(include_top=True, weights=None, classes=classes)
-        full.load_weights(file)
-        return _layers(full)
+        reason = no_top
+    if classes := _classes_of(file):
+        try:
+            full = application(include_top=True, weights=None, classes=classes)
+            full.load_weights(file)
+            return _layers(full)
+        except ValueError as full_network:
+            reason = full_network
+    raise WeightsError(
+        f"backbone.weights={file} does not fit {backbone.name}: {_first_line(reason)}"
+    ) from reason
 
 
 def _classes_of(file: Path) -> int | None:

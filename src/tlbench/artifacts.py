@@ -1,0 +1,59 @@
+"""What a finished run left behind besides its figures: epochs and predictions, read with care."""
+
+import csv
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from tlbench.errors import RunError
+
+CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+
+
+def history(folder: Path) -> list[dict[str, float | str]]:
+    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers.
+
+    Raises RunError when the file is missing or damaged.
+    """
+    path = folder / "history.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            records = [_epoch(line) for line in csv.DictReader(file)]
+    except FileNotFoundError:
+        raise RunError(f"{folder} has no history.csv.") from None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(f"{path} is damaged ({error}).") from None
+    if not records:
+        raise RunError(f"{path} is damaged (it holds no epoch).")
+    return records
+
+
+def _epoch(line: dict[str, str]) -> dict[str, float | str]:
+    values = {key: float(line[key]) for key in CURVES}
+    if not all(map(math.isfinite, values.values())):
+        values = {key: value if math.isfinite(value) else math.nan for key, value in values.items()}
+    return {"epoch": int(line["epoch"]), "stage": line["stage"], **values}
+
+
+def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Test labels (images,) and the classes predicted for them, in the order of the test set.
+
+    Raises RunError when predictions.npz is missing or damaged; nothing in it is unpickled.
+    """
+    path = folder / "predictions.npz"
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            labels, probabilities = saved["labels"], saved["probabilities"]
+    except FileNotFoundError:
+        raise RunError(f"{folder} has no predictions.npz.") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
+    fits = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1] and len(labels)
+    whole = np.issubdtype(labels.dtype, np.integer) and np.issubdtype(
+        probabilities.dtype, np.floating
+    )
+    if not (fits and whole and 0 <= labels.min() <= labels.max() < probabilities.shape[1]):
+        raise RunError(f"{path} is damaged (labels and probabilities do not fit each other).")
+    return labels, probabilities.argmax(axis=1)

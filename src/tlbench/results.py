@@ -1,0 +1,171 @@
+"""What run folders hold, read leniently: one that cannot be read is a result too. No TensorFlow."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from tlbench.config import NOT_IDENTITY
+from tlbench.errors import RunError
+from tlbench.run import Run, natural
+
+# What a row shows of its runs. All but `size` (bytes of model.keras) stand in metrics.json.
+FIGURES = (
+    *("parameters", "accuracy", "val_accuracy", "epochs", "evaluation"),
+    *("training_seconds", "images_per_second", "size"),
+)
+PUBLISHED = FIGURES[:5]
+SPLITS = {"train": 45_000, "validation": 5_000, "test": 10_000}  # of the report
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run as it was found: figures and settings are empty where the run has none."""
+
+    folder: Path
+    status: str  # completed, running, failed, interrupted, or damaged: it cannot be read
+    reason: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)  # dotted keys -> values
+    manifest: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the manifest says of the data: fingerprint, class_names, images."""
+        return self.manifest.get("data", {})
+
+    @property
+    def identity(self) -> str:
+        """Equal for runs that differ in their seed only."""
+        chosen = {
+            key: value
+            for key, value in self.settings.items()
+            if key != "seed" and key.partition(".")[0] not in NOT_IDENTITY
+        }
+        return json.dumps([chosen, self.data.get("fingerprint")], sort_keys=True, default=str)
+
+    @property
+    def published(self) -> dict[str, Any] | None:
+        """The published row that stands beside this run's configuration, if one does."""
+        keys = ("label", *PUBLISHED)
+        found = {key: self.settings.get(f"published.{key}") for key in keys}
+        whole = found["label"] is not None and all(_is_number(found[key]) for key in PUBLISHED)
+        return found if whole else None
+
+    @property
+    def comparable(self) -> bool:
+        """Whether it did what the report did: its data and splits, ImageNet weights, 224 pixels."""
+        asked = {
+            **{"data.name": "cifar100", "data.limit": None, "data.test": None},
+            **{"backbone.weights": "imagenet", "backbone.image_size": 224},
+        }
+        return (
+            self.completed
+            and all(self.settings.get(key) == value for key, value in asked.items())
+            and self.data.get("images", SPLITS) == SPLITS
+        )
+
+
+def collect(paths: Sequence[Path]) -> list[Result]:
+    """Every run at or below the paths. Raises RunError when a path or any run is not there."""
+    for path in paths:
+        if not path.is_dir():
+            what = "is no folder" if path.exists() else "does not exist"
+            raise RunError(f"{path} {what}. Give run folders, or folders that hold them.")
+    manifests = {m.resolve(): m for path in paths for m in path.rglob("manifest.json")}
+    runs = {manifest.parent for manifest in manifests}
+    for manifest in [m for m in manifests if not runs.isdisjoint(m.parent.parents)]:
+        del manifests[manifest]  # a file of that name within a run is something else
+    if not manifests:
+        shown = ", ".join(map(str, paths))
+        raise RunError(f"No run in {shown}. `tlbench train` makes one.")
+    return [read(path.parent) for path in sorted(manifests.values(), key=natural)]
+
+
+def read(folder: Path) -> Result:
+    """A run as it is; one that cannot be read is `damaged`, with the reason."""
+    try:
+        run = Run.open(folder)
+        _check_manifest(run)
+        settings = _settings(folder)
+        metrics = _metrics(run) if run.status == "completed" else {}
+    except RunError as error:
+        return Result(folder, "damaged", str(error))
+    reason = str(run.manifest.get("reason") or "")
+    if run.status == "running":
+        reason = f"started {str(run.manifest.get('started', '?'))[:16].replace('T', ' ')}"
+    return Result(folder, run.status, reason, settings, run.manifest, metrics)
+
+
+def _check_manifest(run: Run) -> None:
+    """Refuse what is not shaped as a run writes it, so that later steps need not doubt it."""
+    for key in ("data", "hardware", "versions"):
+        if not isinstance(run.manifest.get(key, {}), dict):
+            raise RunError(f"{run.folder / 'manifest.json'} is damaged ({key} is no record).")
+    data = run.manifest.get("data", {})
+    names, images = data.get("class_names", []), data.get("images", {})
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise RunError(f"{run.folder / 'manifest.json'} is damaged (class_names are no names).")
+    if not (isinstance(images, dict) and all(map(_is_number, images.values()))):
+        raise RunError(f"{run.folder / 'manifest.json'} is damaged (images are no counts).")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """config.yaml as dotted keys; not held against the schema: runs of old stay readable."""
+    path = folder / "config.yaml"
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path))
+    except FileNotFoundError:
+        raise RunError(f"{folder} has no config.yaml.") from None
+    except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
+        raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
+    if not isinstance(tree, dict) or not tree:
+        raise RunError(f"{path} is damaged (it holds no settings).")
+    return flatten(tree)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"backbone": {"name": "vgg16"}} -> {"backbone.name": "vgg16"}; list items as [0], [1]."""
+    if isinstance(tree, dict) and tree:
+        parts = ((f"{prefix}.{key}" if prefix else str(key), value) for key, value in tree.items())
+    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
+        parts = ((f"{prefix}[{i}]", value) for i, value in enumerate(tree))
+    else:
+        return {prefix: tree}
+    return {key: value for part in parts for key, value in flatten(part[1], part[0]).items()}
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    """metrics.json with `size` added. Raises RunError when it is missing or holds no figures."""
+    path = run.folder / "metrics.json"
+    try:
+        found = run.metrics()
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}).") from None
+    if not found:
+        raise RunError(f"{run.folder} is a completed run without metrics.json.")
+    if not isinstance(found, dict):
+        raise RunError(f"{path} is damaged (it holds no figures).")
+    for key in (*FIGURES, "test_images"):
+        if found.get(key) is not None and not _is_number(found[key]):
+            raise RunError(f"{path} is damaged ({key} is no number).")
+    if not 0 <= (found.get("evaluation") or 0) <= 1:
+        raise RunError(f"{path} is damaged (evaluation is no share).")
+    if (found.get("test_images") or 1) < 1:
+        raise RunError(f"{path} is damaged (test_images is no count).")
+    model = run.folder / "model.keras"
+    return {**found, "size": model.stat().st_size if model.is_file() else None}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

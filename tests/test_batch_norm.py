@@ -1,0 +1,136 @@
+"""Batch normalization: the failure that lagging statistics cause, its cures, and the fused kernel."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import TINY, Answer
+from tlbench import batch_norm, config
+from tlbench.acceleration import FusedBatchNormalization, accelerate
+from tlbench.hardware import keras
+from tlbench.run import Run
+
+
+def small_network() -> keras.Model:
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3)(pixels)
+    x = layers.BatchNormalization(momentum=0.9)(x)
+    x = layers.Conv2D(8, 3, activation="relu")(x)
+    x = layers.BatchNormalization(momentum=0.9, scale=False)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, layers.Dense(4, activation="softmax", name="classification")(x))
+
+
+def some_batches(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [
+        (rng.normal(2, 3, (16, 8, 8, 3)).astype("float32"), rng.integers(0, 4, 16))
+        for _ in range(count)
+    ]
+
+
+def test_statistics_that_lag_fail_in_evaluation_and_both_cures_help(
+    tlbench: Callable[..., Answer],
+) -> None:
+    """With momentum 0.999 the moving statistics of 340 steps are still near where they began."""
+
+    def metrics(name: str, *settings: str) -> tuple[dict[str, Any], Answer]:
+        more = ("data.limit=1000", "epochs=6", "batch_size=16", "learning_rate=0.003", *settings)
+        answer = tlbench("train", *TINY, *more, f"hydra.run.dir={name}")
+        assert answer.code == 0, answer.err
+        return Run.open(Path(name)).metrics(), answer
+
+    lagging = ("batch_norm.momentum=0.999", "batch_norm.recalibrate=false")
+    failed, said = metrics("failed", *lagging)
+    assert failed["accuracy"] > failed["inference_accuracy"] + 0.15
+    assert "batch_norm.recalibrate=true" in said.err
+    cured, _ = metrics("cured", "batch_norm.momentum=0.999", "batch_norm.recalibrate=true")
+    assert cured["accuracy"] == failed["accuracy"]  # the same training
+    assert cured["batch_norm_recalibrated"]
+    assert cured["evaluation"] > failed["evaluation"] + 0.15
+    settled, _ = metrics("settled")  # auto
+    assert settled["evaluation"] > failed["evaluation"] + 0.15
+
+
+def test_recalibration_averages_the_statistics_of_the_batches() -> None:
+    network = small_network()
+    first, second = batch_norm.layers(network)
+    batches = [images for images, _ in some_batches(5)]
+    batch_norm.recalibrate(network, batches)
+    before = keras.Model(network.input, first.input)
+    values = [before.predict(images, verbose=0) for images in batches]
+    means = np.mean([v.mean(axis=(0, 1, 2)) for v in values], axis=0)
+    variances = np.mean([v.var(axis=(0, 1, 2)) for v in values], axis=0)
+    np.testing.assert_allclose(first.moving_mean.numpy(), means, atol=1e-5)
+    np.testing.assert_allclose(first.moving_variance.numpy(), variances, rtol=1e-4)
+    assert second.momentum == 0.9
+
+
+def test_frozen_statistics_stay() -> None:
+    network = small_network()
+    first, second = batch_norm.layers(network)
+    first.trainable = False
+    kept = first.moving_mean.numpy()
+    batch_norm.recalibrate(network, [images for images, _ in some_batches(2)])
+    np.testing.assert_array_equal(first.moving_mean.numpy(), kept)
+    assert np.abs(second.moving_mean.numpy()).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "momentum", "steps", "expected"),
+    [
+        ("auto", 0.999, 310, True),
+        ("auto", 0.999, 10_000, False),
+        ("auto", 0.0, 10, False),  # a network without batch normalization
+        (True, 0.9, 10_000, True),
+        (False, 0.999, 10, False),
+    ],
+)
+def test_when_statistics_are_recomputed(
+    setting: str | bool, momentum: float, steps: int, expected: bool
+) -> None:
+    cfg = config.BatchNorm(momentum="auto", recalibrate=setting)
+    assert batch_norm.needs_recalibration(cfg, momentum, steps) is expected
+
+
+def test_automatic_momentum_settles_within_an_epoch_and_never_slows() -> None:
+    network = small_network()
+    batch_norm.set_momentum(network, "auto", steps_per_epoch=10)
+    (momentum, _) = (layer.momentum for layer in batch_norm.layers(network))
+    assert momentum**10 == pytest.approx(0.01)
+    batch_norm.set_momentum(network, "auto", steps_per_epoch=100_000)
+    assert batch_norm.own_momentum(network) == momentum
+    batch_norm.set_momentum(network, None, steps_per_epoch=1)
+    assert batch_norm.own_momentum(network) == momentum
+    batch_norm.set_momentum(network, 0.5, steps_per_epoch=1)
+    assert batch_norm.own_momentum(network) == 0.5
+
+
+def test_the_fused_kernel_trains_as_keras_does() -> None:
+    plain = small_network()
+    fused = accelerate(plain, "float32")
+    assert [type(layer) for layer in batch_norm.layers(fused)] == [FusedBatchNormalization] * 2
+    losses = {}
+    for name, network in (("plain", plain), ("fused", fused)):
+        network.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+        losses[name] = [network.train_on_batch(x, y) for x, y in some_batches(6)]
+    np.testing.assert_allclose(losses["plain"], losses["fused"], rtol=1e-4)
+    for ours, theirs in zip(fused.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_an_accelerated_copy_keeps_names_weights_and_what_trains() -> None:
+    plain = small_network()
+    plain.layers[1].trainable = False
+    copy = accelerate(plain, "mixed_bfloat16")
+    assert [layer.name for layer in copy.layers[1:]] == [layer.name for layer in plain.layers[1:]]
+    assert copy.layers[1].trainable is False
+    assert copy.layers[1].compute_dtype == "bfloat16"
+    assert copy.get_layer("classification").compute_dtype == "float32"
+    for ours, theirs in zip(copy.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

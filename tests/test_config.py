@@ -1,0 +1,123 @@
+"""The schema: every file in conf/ composes, and what does not fit is refused by name."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from conftest import make_config
+from tlbench import config, hydra_app
+
+CONF = hydra_app.conf_dir()
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if path.parent.name != "hydra"
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_into_the_schema(choice: str) -> None:
+    extra = ["data.root=photos"] if choice == "data=image_folder" else []
+    cfg = make_config(choice, *extra)
+    group, name = choice.split("=")
+    if group in ("backbone", "head", "data", "schedule", "strategy", "augment"):
+        assert getattr(cfg, group).name == name
+
+
+def test_the_defaults_are_the_reports_task() -> None:
+    cfg = make_config("backbone=mobilenetv3", "head=exp")
+    assert (cfg.trainable, cfg.epochs, cfg.data.name) == (True, 5, "cifar100")
+    assert cfg.head.widths == [1024, 1024, 512]
+    assert len(cfg.data.class_names or []) == 20
+    assert make_config("backbone=resnet50").head.widths == [1024, 512]
+    assert make_config("backbone=mobilenetv3").head.widths == [512, 512, 512]
+
+
+def test_the_published_rows_are_the_reports_table() -> None:
+    rows = {p.stem: make_config(f"report={p.stem}") for p in (CONF / "report").glob("*.yaml")}
+    assert {name: (c.published.parameters, c.published.evaluation) for name, c in rows.items()} == {
+        "resnet50_fc": (26_220_948, 0.6551),
+        "resnet50_all": (26_220_948, 0.8661),
+        "mobilenetv3_fc": (4_023_956, 0.6348),
+        "mobilenetv3_all": (4_023_956, 0.8125),
+        "mobilenetv3_exp": (5_565_076, 0.8288),
+    }
+    assert all(c.batch_norm == config.BatchNorm(None, False) for c in rows.values())
+    assert {n for n, c in rows.items() if c.trainable is False} == {"resnet50_fc", "mobilenetv3_fc"}
+
+
+def test_the_fine_classes_stand_in_twenty_superclasses_of_five() -> None:
+    fine, coarse = make_config("data=cifar100_fine").data, make_config("data=cifar100").data
+    assert fine.superclasses is not None
+    assert list(fine.superclasses) == coarse.class_names
+    members = [name for names in fine.superclasses.values() for name in names]
+    assert sorted(members) == fine.class_names
+    assert {len(names) for names in fine.superclasses.values()} == {5}
+
+
+def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
+    cfg = make_config("report=resnet50_fc", "data.root=somewhere", "optimizer=sgd")
+    (tmp_path / "config.yaml").write_text(cfg.to_yaml())
+    assert config.load(tmp_path / "config.yaml") == cfg
+
+
+def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
+    base = make_config()
+    assert make_config("n_jobs=3", "features.folder=elsewhere").config_hash == base.config_hash
+    assert make_config("seed=1").config_hash != base.config_hash
+    assert make_config("head.widths=[1]").config_hash != base.config_hash
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("epochs=abc", "epochs=abc is not valid. Expected a whole number."),
+        ("epochs=0", "epochs=0 is not valid. Expected at least 1."),
+        ("batch_size=-3", "batch_size=-3"),
+        ("head.widths=[-1]", "head.widths=[-1]"),
+        ("head.widths=5", "head.widths"),
+        ("head.dropout=1.0", "head.dropout=1.0"),
+        ("seed=-1", "seed=-1"),
+        ("device=tpu", "Expected one of: auto, cpu, gpu."),
+        ("precision=float23", "Did you mean 'float32'?"),
+        ("trainable=null", "trainable=null"),
+        ("learning_rate=0", "learning_rate=0"),
+        ("data.validation=2.5", "data.validation=2.5"),
+        ("data.validation=0", "data.validation=0"),
+        ("data.resize=zoom", "Unknown data.resize 'zoom'"),
+        ("data.limit=1", "data.limit=1"),
+        ("data=image_folder", "data.root=null"),
+        ("batch_norm.momentum=1.5", "batch_norm.momentum=1.5"),
+        ("batch_norm.recalibrate=maybe", "batch_norm.recalibrate=maybe"),
+        ("backbone.image_size=0", "backbone.image_size=0"),
+        ("+head.foo=1", "Unknown setting 'head.foo'"),
+        ("+head.widht=1", "Did you mean 'widths'?"),
+        ("+nonsense=1", "Unknown setting 'nonsense'"),
+        ("~epochs", "epochs"),
+        ("~seed", "seed is not set"),
+        ("strategy.stages=[]", "strategy.stages"),
+        ("early_stopping.patience=0", "early_stopping.patience=0"),
+        ("features.engine=torch", "Unknown features.engine 'torch'"),
+        ("features.max_noise=-1", "features.max_noise=-1"),
+        ("schedule.warmup=1", "schedule.warmup=1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None:
+    with pytest.raises(config.ConfigError) as refusal:
+        make_config(override)
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_shifts_cannot_be_cached() -> None:
+    with pytest.raises(config.ConfigError, match=r"features\.cache=false"):
+        make_config("trainable=false", "augment=standard")
+    make_config("trainable=false", "augment=standard", "features.cache=false")
+    make_config("trainable=false", "augment=flip")
+
+
+def test_nothing_in_a_configuration_is_a_default_of_python() -> None:
+    """Every value stands in YAML: an empty mapping has nothing to fall back on."""
+    with pytest.raises(config.ConfigError, match="is not set"):
+        config.load(OmegaConf.create({}))

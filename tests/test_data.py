@@ -1,0 +1,175 @@
+"""Data sets: what is read, how it is split, and what is said when it cannot be."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import make_config
+from tlbench import data
+from tlbench.data import Dataset
+from tlbench.errors import DataError
+
+
+def load(*overrides: str, image_size: int = 16) -> Dataset:
+    return data.load(make_config(*overrides).data, image_size)
+
+
+def assert_disjoint_and_stratified(dataset: Dataset) -> None:
+    rows = np.concatenate(list(dataset.splits.values()))
+    assert len(np.unique(rows)) == len(rows)
+    for name in data.SPLITS:
+        assert set(dataset.labels_of(name)) == set(range(len(dataset.class_names)))
+
+
+def test_digits() -> None:
+    digits = load("data=digits")
+    assert {n: len(r) for n, r in digits.splits.items()} == {
+        "train": 1294,
+        "validation": 144,
+        "test": 359,
+    }
+    assert_disjoint_and_stratified(digits)
+    pixels = digits.images.batch(np.arange(10))
+    assert pixels.shape == (10, 8, 8, 3)
+    assert (pixels.dtype, pixels.max()) == (np.uint8, 255)
+
+
+def test_cifar100_from_the_official_layout(cifar100: Path) -> None:
+    for root in (cifar100, cifar100.parent):
+        coarse = load(f"data.root={root}")
+        assert {n: len(r) for n, r in coarse.splits.items()} == {
+            "train": 360,
+            "validation": 40,
+            "test": 100,
+        }
+        assert_disjoint_and_stratified(coarse)
+    fine = load("data=cifar100_fine", f"data.root={cifar100}", "data.validation=100")
+    assert len(fine.class_names) == 100
+    assert len(fine.splits["validation"]) == 100
+    with (cifar100 / "test").open("rb") as file:
+        raw = pickle.load(file)  # made by this test
+    first = raw[b"data"][0].reshape(3, 32, 32).transpose(1, 2, 0)
+    np.testing.assert_array_equal(fine.images.batch(fine.splits["test"][:1])[0], first)
+    assert fine.labels_of("test").tolist() == raw[b"fine_labels"]
+
+
+def test_cifar10_from_the_official_layout(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        labels = (np.arange(40) % 10).tolist()
+        batch = {b"data": rng.integers(0, 256, (40, 3072), dtype=np.uint8), b"labels": labels}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
+    dataset = load("data=cifar10", f"data.root={tmp_path}")
+    assert {n: len(r) for n, r in dataset.splits.items()} == {
+        "train": 180,
+        "validation": 20,
+        "test": 40,
+    }
+
+
+def test_a_pickle_that_would_run_something_is_refused(cifar100: Path, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            import os
+
+            return os.system, (f"touch {tmp_path}/owned",)
+
+    (cifar100 / "train").write_bytes(pickle.dumps({b"data": Evil()}))
+    with pytest.raises(DataError, match="damaged or not a batch"):
+        load(f"data.root={cifar100}")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_folder_of_pictures(photos: Path) -> None:
+    dataset = load("data=image_folder", f"data.root={photos}")
+    assert dataset.class_names == ["blue sky", "grass"]
+    assert sum(len(rows) for rows in dataset.splits.values()) == 24
+    assert_disjoint_and_stratified(dataset)
+    assert dataset.images.shape == (16, 16, 3)
+    blue = dataset.images.batch(np.flatnonzero(dataset.labels == 0)).mean(axis=(0, 1, 2))
+    assert blue.argmax() == 2
+
+
+def test_folders_for_each_split_are_kept(photos: Path) -> None:
+    for i, split in enumerate(("train", "val", "test")):
+        for name in ("blue sky", "grass"):
+            (photos / split / name).mkdir(parents=True)
+            files = sorted((photos / name).iterdir())[i::3]
+            for file in files:
+                (photos / split / name / file.name).write_bytes(file.read_bytes())
+    dataset = load("data=image_folder", f"data.root={photos}")
+    assert dataset.class_names == ["blue sky", "grass"]
+    assert {n: len(r) for n, r in dataset.splits.items()} == {
+        "train": 8,
+        "validation": 8,
+        "test": 8,
+    }
+
+
+def test_unreadable_pictures_are_skipped_or_refused(photos: Path) -> None:
+    (photos / "grass" / "broken.jpg").write_bytes(b"no picture")
+    dataset = load("data=image_folder", f"data.root={photos}")
+    assert len(dataset.unreadable) == 1
+    assert "broken.jpg" in dataset.unreadable[0]
+    assert len(dataset.images) == 24
+    with pytest.raises(DataError, match=r"1 of 25 images cannot be read.*data\.unreadable=skip"):
+        load("data=image_folder", f"data.root={photos}", "data.unreadable=refuse")
+
+
+def test_the_split_is_seeded_apart_from_the_run() -> None:
+    first, again, other = (
+        load("data=digits", *extra) for extra in ([], ["seed=5"], ["data.split_seed=1"])
+    )
+    assert first.fingerprint == again.fingerprint != other.fingerprint
+
+
+def test_the_fingerprint_follows_the_content(photos: Path) -> None:
+    before = load("data=image_folder", f"data.root={photos}").fingerprint
+    assert load("data=image_folder", f"data.root={photos}").fingerprint == before
+    Image.new("RGB", (30, 30)).save(photos / "grass" / "0.png")
+    assert load("data=image_folder", f"data.root={photos}").fingerprint != before
+
+
+def test_a_limit_keeps_the_classes_balanced() -> None:
+    few = load("data=digits", "data.limit=100")
+    sizes = {n: len(r) for n, r in few.splits.items()}
+    assert sizes == {"train": 90, "validation": 10, "test": 25}
+    assert np.bincount(few.labels_of("train")).tolist() == [9] * 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data=cifar100", "data.root=empty"], "no file 'train'"),
+        (["data=image_folder", "data.root=nowhere"], "does not exist"),
+        (["data=image_folder", "data.root=a_file"], "is a file"),
+        (["data=image_folder", "data.root=empty"], "no images"),
+        (["data=image_folder", "data.root=single"], "1 class (only)"),
+        (["data=image_folder", "data.root=scarce"], "Class 'b' has 1 image"),
+        (["data=image_folder", "data.root=hollow"], "Class 'b' has no readable image"),
+        (["data=digits", "data.validation=9"], "data.validation=9"),
+        (["data=digits", "data.test=1797"], "data.test=1797"),
+        (["data=digits", "data.limit=19"], "Expected at least 20"),
+        (["data=digits", "data.class_names=[a,b]"], "Labels go up to 9"),
+    ],
+)
+def test_what_cannot_be_split_or_read(tmp_path: Path, overrides: list[str], words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a_file").touch()
+    for folder, counts in {
+        "single": {"only": 4},
+        "scarce": {"a": 8, "b": 1},
+        "hollow": {"a": 8, "b": 0},
+    }.items():
+        for name, count in counts.items():
+            (tmp_path / folder / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / folder / name / f"{i}.png")
+    with pytest.raises(DataError) as refusal:
+        load(*overrides)
+    assert words in str(refusal.value)

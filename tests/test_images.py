@@ -1,0 +1,130 @@
+"""Image files of every kind become upright RGB squares, and what is no image is named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlbench import images
+from tlbench.errors import DataError
+
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+
+@pytest.fixture
+def halves() -> Image.Image:
+    """Left half red, right half blue, 60 x 40."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, :30], pixels[:, 30:] = RED, BLUE
+    return Image.fromarray(pixels)
+
+
+def near(pixel: np.ndarray, color: tuple[int, int, int], tolerance: int = 40) -> bool:
+    return bool(np.abs(pixel.astype(int) - color).max() <= tolerance)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "webp", "tif", "ppm"])
+def test_formats(halves: Image.Image, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image.{suffix}"
+    halves.save(path)
+    pixels = images.decode(path, 20, "stretch")
+    assert pixels.shape == (20, 20, 3)
+    assert pixels.dtype == np.uint8
+    assert near(pixels[10, 3], RED)
+    assert near(pixels[10, 16], BLUE)
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("P", "png"), ("CMYK", "jpg"), ("RGBA", "png")])
+def test_modes_keep_the_colours(
+    halves: Image.Image, tmp_path: Path, mode: str, suffix: str
+) -> None:
+    path = tmp_path / f"image.{suffix}"
+    halves.convert(mode).save(path)
+    pixels = images.decode(path, 20, "stretch")
+    assert near(pixels[10, 3], RED)
+    assert near(pixels[10, 16], BLUE)
+
+
+def test_grayscale_and_sixteen_bits_agree(halves: Image.Image, tmp_path: Path) -> None:
+    gray = halves.convert("L")
+    gray.save(tmp_path / "8.png")
+    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(tmp_path / "16.png")
+    eight, sixteen = (images.decode(tmp_path / f"{n}.png", 20, "stretch") for n in (8, 16))
+    np.testing.assert_array_equal(eight, sixteen)
+    assert np.ptp(eight, axis=-1).max() == 0
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert images.decode(tmp_path / "clear.png", 4, "crop").min() == 255
+
+
+def test_exif_orientation_is_applied(halves: Image.Image, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
+    halves.save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    pixels = images.decode(tmp_path / "turned.jpg", 20, "stretch")
+    assert near(pixels[3, 10], RED)
+    assert near(pixels[16, 10], BLUE)
+
+
+def test_a_large_photograph_is_the_same_with_and_without_the_quick_decoder(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 255, 1600).astype(np.uint8)
+    pixels = np.stack([np.tile(ramp, (1200, 1))] * 3, axis=-1)
+    Image.fromarray(pixels).save(tmp_path / "large.jpg", quality=95)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    jpg, png = (images.decode(tmp_path / f"large.{s}", 64, "stretch") for s in ("jpg", "png"))
+    assert np.abs(jpg.astype(int) - png).max() <= 4
+
+
+def test_resizing_crops_pads_or_stretches(halves: Image.Image, tmp_path: Path) -> None:
+    halves.save(tmp_path / "image.png")
+    crop, pad, stretch = (
+        images.decode(tmp_path / "image.png", 24, how) for how in ("crop", "pad", "stretch")
+    )
+    assert near(crop[0, 0], RED)
+    assert pad[0, 0].max() == 0
+    assert near(pad[12, 1], RED)
+    assert near(stretch[0, 23], BLUE)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "empty"), (b"hello, I am text", "no format"), (b"\x89PNG\r\n\x1a\n", "")],
+)
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "bad.jpg").write_bytes(content)
+    with pytest.raises(DataError, match=r"bad\.jpg.*" + reason):
+        images.decode(tmp_path / "bad.jpg", 8, "crop")
+
+
+def test_truncated_and_enormous_images_are_refused(halves: Image.Image, tmp_path: Path) -> None:
+    halves.resize((600, 400)).save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="truncated"):
+        images.decode(tmp_path / "cut.jpg", 8, "crop")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    with pytest.raises(DataError, match="exceeds limit"):
+        images.decode(tmp_path / "huge.png", 8, "crop")
+
+
+def test_streaming_gives_what_memory_gives(halves: Image.Image, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for i, path in enumerate(paths):
+        halves.rotate(10 * i).save(path)
+    paths.insert(2, tmp_path / "bad.png")
+    paths[2].write_bytes(b"nothing")
+    held, good, lines = images.read(paths, 16, "crop", memory_limit_bytes=1e9)
+    streamed, also_good, _ = images.read(paths, 16, "crop", memory_limit_bytes=0)
+    assert isinstance(held, images.ArrayImages)
+    assert isinstance(streamed, images.FileImages)
+    assert good.tolist() == also_good.tolist() == [0, 1, 3, 4, 5]
+    assert len(lines) == 1
+    assert "bad.png" in lines[0]
+    order = np.array([4, 0, 2])
+    np.testing.assert_array_equal(held.batch(order), streamed.batch(order))
+    np.testing.assert_array_equal(held.ids, streamed.ids)
+    other, _, _ = images.read(paths, 16, "pad", memory_limit_bytes=0)
+    assert not np.isin(other.ids, held.ids).any()

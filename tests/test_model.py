@@ -1,0 +1,110 @@
+"""Classifiers: the report's parameter counts, every backbone, preprocessing inside the model."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import TINY, Answer, make_config
+from tlbench import hydra_app, model
+from tlbench.errors import ConfigError
+from tlbench.hardware import keras
+from tlbench.model import Classifier
+
+BACKBONES = sorted(path.stem for path in (hydra_app.conf_dir() / "backbone").glob("*.yaml"))
+
+# The report's total, trainable and non-trainable parameters.
+COUNTS = {
+    "resnet50_fc": (26_220_948, 2_633_236, 23_587_712),
+    "resnet50_all": (26_220_948, 26_167_828, 53_120),
+    "mobilenetv3_fc": (4_023_956, 1_027_604, 2_996_352),
+    "mobilenetv3_all": (4_023_956, 3_999_556, 24_400),
+    "mobilenetv3_exp": (5_565_076, 5_540_676, 24_400),
+}
+
+
+def tiny(*overrides: str) -> Classifier:
+    return model.build(make_config(*TINY, *overrides), (8, 8, 3), 10)
+
+
+@pytest.mark.parametrize("experiment", COUNTS)
+def test_the_reports_counts(tlbench: Callable[..., Answer], experiment: str) -> None:
+    answer = tlbench("summary", f"report={experiment}")
+    assert answer.code == 0
+    lines = {line.split()[0]: line.split()[-1] for line in answer.out.splitlines() if line.split()}
+    found = tuple(
+        int(lines[name].replace(",", "")) for name in ("total", "trainable", "non-trainable")
+    )
+    assert found == COUNTS[experiment]
+    assert "(224, 224, 3)" in answer.out
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_preprocesses_as_keras_does(name: str) -> None:
+    backbone = make_config(f"backbone={name}").backbone
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
+    entry = keras.Input((8, 8, 3))
+    ours = keras.Model(entry, model._preprocess(entry, backbone.preprocessing))
+    theirs = sys.modules[getattr(keras.applications, backbone.application).__module__]
+    np.testing.assert_allclose(
+        ours.predict(pixels, verbose=0), theirs.preprocess_input(pixels.copy()), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_builds(name: str) -> None:
+    size = 75 if name in ("inceptionv3", "inceptionresnetv2", "xception") else 32
+    cfg = make_config(f"backbone={name}", "backbone.weights=null", f"backbone.image_size={size}")
+    built = model.build(cfg, (32, 32, 3), 20)
+    assert built.model.output_shape == (None, 20)
+    assert built.head.output_shape == (None, 20)
+
+
+def test_small_images_are_upsampled_by_whole_factors_or_resized() -> None:
+    assert tiny().model.get_layer("up_sampling2d").size == (4, 4)
+    assert tiny("backbone.image_size=36").model.get_layer("resizing").height == 36
+    names = [layer.name for layer in tiny("backbone.image_size=32").model.layers]
+    assert "resizing" not in names
+
+
+def test_what_trains() -> None:
+    all_of_it, head_only = tiny(), tiny("trainable=false")
+    assert head_only.trainable_parameters == 256 * 16 + 16 + 16 * 10 + 10
+    assert head_only.parameters == all_of_it.parameters
+    names = [layer.name for layer in all_of_it.backbone.layers]
+    part = tiny("trainable=conv_pw_13")
+    trained = [layer.name for layer in part.backbone.layers if layer.trainable]
+    assert trained == names[names.index("conv_pw_13") :]
+    with pytest.raises(ConfigError, match="Did you mean 'conv_pw_13'"):
+        tiny("trainable=conv_pw_113")
+
+
+def test_the_head_is_what_the_shell_says() -> None:
+    names = [layer.name for layer in tiny("head.widths=[32,8]", "head.dropout=0.2").head.layers]
+    assert names == ["features", "dense", "dropout", "dense_1", "dropout_1", "classification"]
+    linear = tiny("head=linear", "head.widths=[]").head
+    assert [layer.name for layer in linear.layers] == ["features", "classification"]
+
+
+def test_the_head_starts_alike_whatever_the_backbones_weights() -> None:
+    seeds = [tiny(f"seed={seed}").head.get_weights()[0] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(seeds[0], seeds[1])
+    assert np.abs(seeds[0] - seeds[2]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenetv3small", "efficientnetv2b0", "resnet50"])
+def test_a_saved_classifier_is_plain_keras(name: str, tmp_path: Path) -> None:
+    cfg = make_config(
+        "data=digits", f"backbone={name}", "backbone.weights=null", "backbone.image_size=32"
+    )
+    built = model.build(cfg, (8, 8, 3), 10).model
+    built.save(tmp_path / "model.keras")
+    # safe_mode admits nothing but Keras's own classes.
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+    assert "tlbench" not in loaded.to_json()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        built.predict(pixels, verbose=0), loaded.predict(pixels, verbose=0)
+    )

@@ -1,0 +1,586 @@
+"""`tlbench report` on run folders written by hand in the format of real ones. No TensorFlow."""
+
+import copy
+import csv
+import functools
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from tlbench import (
+    artifacts,
+    cli,
+    comparison,
+    config,
+    evaluation,
+    hydra_app,
+    results,
+    rows,
+    svg,
+    tables,
+)
+from tlbench.console import THEME
+from tlbench.errors import RunError
+from tlbench.run import Run, write_json
+
+ALL = {"fc", "exp0", "exp1", "exp2", "digits", "late", "now"}
+REASON = "out of <b>memory</b> | [red]"
+CLASSES = [f"class {i}" for i in range(20)]
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> config.Config:
+    with initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
+        return config.load(compose("train", list(overrides)))
+
+
+def make_run(
+    folder: Path,
+    *overrides: str,
+    evaluation_target: float = 0.8,
+    parameters: int = 1_000_000,
+    seconds: float = 60.0,
+    images: int = 10_000,
+    classes: Sequence[str] = CLASSES,
+    status: str = "completed",
+    reason: str = "",
+    fingerprint: str = "0123456789abcdef",
+) -> Path:
+    """A run folder as `train` leaves it, with predictions of about the accuracy asked for."""
+    cfg = copy.deepcopy(_composed(overrides))
+    splits = {"train": 45_000, "validation": 5_000, "test": images}
+    facts = {
+        "hardware": {"processor": "test", "device": "cpu", "precision": "float32"},
+        "data": {
+            "name": cfg.data.name,
+            "fingerprint": fingerprint,
+            "class_names": list(classes),
+            "images": splits,
+        },
+    }
+    run = Run.start(folder, cfg, "tlbench train " + " ".join(overrides), facts)
+    if status != "running":
+        run.record(status=status, **({"reason": reason} if reason else {}))
+    if status != "completed":
+        return folder
+    draw = np.random.default_rng([cfg.seed, *folder.name.encode()])
+    labels = np.arange(images) % len(classes)
+    wrong = draw.random(images) >= evaluation_target
+    taken = np.where(
+        wrong, (labels + draw.integers(1, len(classes), images)) % len(classes), labels
+    )
+    probabilities = np.full((images, len(classes)), 0.1 / len(classes), np.float32)
+    probabilities[np.arange(images), taken] += 0.9
+    np.savez_compressed(folder / "predictions.npz", labels=labels, probabilities=probabilities)
+    found = {
+        **{"parameters": parameters, "accuracy": evaluation_target + 0.05, "epochs": 5},
+        "val_accuracy": evaluation_target + 0.01,
+        **evaluation.metrics(labels, probabilities, list(classes)),
+        **{"training_seconds": seconds, "images_per_second": 45_000 * 5 / seconds},
+    }
+    write_json(folder / "metrics.json", found)
+    lines = ["stage,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds"]
+    for epoch in range(1, 6):
+        share = evaluation_target * (1 - 0.6**epoch)
+        lines.append(f"train,{epoch},{2 - share},{share},{2.1 - share},{share - 0.02},0.001,12")
+    (folder / "history.csv").write_text("\n".join(lines) + "\n")
+    (folder / "model.keras").write_bytes(b"0" * 1000)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the report and others: seeds, a failure, one under way. Tests only read them."""
+    folder = tmp_path_factory.mktemp("outputs")
+    make_run(folder / "fc", "report=mobilenetv3_fc", evaluation_target=0.63, parameters=4_023_956)
+    for seed in (0, 1, 2):
+        make_run(
+            folder / f"exp{seed}",
+            *("report=mobilenetv3_exp", f"seed={seed}"),
+            **{"evaluation_target": 0.825, "parameters": 5_565_076, "seconds": 90.0 + seed},
+        )
+    make_run(
+        folder / "digits",
+        *("report=resnet50_fc", "data=digits", "backbone.weights=null"),
+        **{"evaluation_target": 0.9, "images": 359, "classes": list("0123456789")},
+        fingerprint="digits",
+    )
+    make_run(folder / "late", "backbone=vgg16", status="failed", reason=REASON)
+    make_run(folder / "now", "backbone=xception", status="running")
+    return folder
+
+
+def report(*words: object) -> int:
+    return cli.main(["report", *map(str, words)])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """The one line of a command that is bad input."""
+    assert report(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("tlbench: error: ")
+    return captured.err
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *words: object) -> Any:
+    report(*words, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def test_runs_that_differ_in_seed_become_one_row(runs, capsys):
+    found = {row["run"]: row for row in as_json(capsys, runs)["rows"]}
+    exp = found["MobileNetV3(exp)"]
+    assert exp["seeds"] == [0, 1, 2]
+    assert exp["runs"] == 3
+    single = [results.read(runs / f"exp{seed}").metrics["evaluation"] for seed in range(3)]
+    assert exp["evaluation"] == pytest.approx(np.mean(single))
+    assert exp["evaluation_std"] == pytest.approx(np.std(single, ddof=1))
+    assert exp["evaluation_low"] is None
+    assert len(as_json(capsys, runs, "--each")["rows"]) == len(found) + 2
+
+
+def test_names_say_what_differs(tmp_path):
+    for name, *words in (
+        ("a", "head=linear"),
+        ("b", "head=exp"),
+        ("c", "head=exp", "epochs=9"),
+        ("d", "head=exp", "trainable=false"),
+    ):
+        make_run(tmp_path / name, "backbone=mobilenet", *words, images=40)
+    names = {row.first.folder.name: row.name for row in rows.rows(results.collect([tmp_path]))}
+    assert names == {
+        "a": "mobilenet linear",
+        "b": "mobilenet exp all layers epochs=5",
+        "c": "mobilenet exp all layers epochs=9",
+        "d": "mobilenet exp head only",
+    }
+
+
+def test_runs_on_other_data_are_not_merged(tmp_path):
+    make_run(tmp_path / "a", images=40, fingerprint="one")
+    make_run(tmp_path / "b", "seed=1", images=40, fingerprint="two")
+    assert len(rows.rows(results.collect([tmp_path]))) == 2
+
+
+def test_unfinished_runs_are_rows_with_their_reason(runs, capsys):
+    found = {row["run"]: row for row in as_json(capsys, runs)["rows"]}
+    assert found["vgg16 default cifar100"]["reason"] == REASON
+    assert found["xception default cifar100"]["status"] == "running"
+    report(runs)
+    assert f"failed: {REASON}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_wilson_interval():
+    # Newcombe (1998), table I: 81 of 263, and 0 of 20.
+    assert rows.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert rows.wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        ("backbone=vgg16", {"late"}),
+        ("backbone.name=vgg16", {"late"}),
+        ("seed=2", {"exp2"}),
+        ("status=running", {"now"}),
+        ("optimizer=adam", ALL),
+        ("optimizer.learning_rate.frozen=1e-3", ALL),
+        ("backbone.weights=null", {"digits"}),
+        ("trainable=false", {"fc", "digits"}),
+        ("head.widths=[1024,1024,512]", {"exp0", "exp1", "exp2"}),
+    ],
+)
+def test_where(runs, condition, kept):
+    found = rows.where(results.collect([runs]), [condition])
+    assert {result.folder.name for result in found} == kept
+
+
+def test_several_conditions_all_hold(runs, capsys):
+    found = as_json(capsys, runs, "--where", "seed=0", "--where", "backbone=mobilenetv3")["rows"]
+    assert {row["run"] for row in found} == {"MobileNetV3(FC)", "MobileNetV3(exp)"}
+
+
+def test_sort_puts_the_best_first_and_rows_without_figures_last(runs, capsys):
+    found = as_json(capsys, runs, "--sort", "evaluation")["rows"]
+    values = [row["evaluation"] for row in found]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=True)
+    assert values[len(known) :] == [None, None]
+    cheap = as_json(capsys, runs, "--sort", "time")["rows"]
+    assert cheap[0]["training_seconds"] == 60
+    assert as_json(capsys, runs, "--sort", "time", "--reverse")["rows"][0]["training_seconds"] == 91
+
+
+# ---------------------------------------------------------------- the table
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 160])
+def test_table_fits_and_never_breaks_a_word_it_need_not(runs, width):
+    from rich.console import Console
+
+    console = Console(width=width, file=io.StringIO(), theme=THEME)
+    console.print(tables.Terminal(rows.rows(results.collect([runs]))))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= width
+    if width >= 80:
+        for heading in ("test", "95 %", "time", "ep") if width < 120 else ("evaluation", "time"):
+            assert heading in text.splitlines()[0]
+        for name in ("MobileNetV3(exp)", "  std of 3 seeds", "MobileNetV3(FC)"):
+            assert any(line.startswith(name) for line in text.splitlines())
+
+
+def test_published_rows_stand_beside_comparable_runs_only(runs, capsys):
+    found = {row["run"]: row for row in as_json(capsys, runs)["rows"]}
+    assert found["MobileNetV3(FC)"]["pass"] is True
+    assert found["MobileNetV3(FC)"]["difference"]["parameters"] == 0
+    assert "published" not in found["ResNet50(FC) digits"]
+    report(runs)
+    shown = capsys.readouterr().out
+    assert "0.6348" in shown  # MobileNetV3(FC)'s published test accuracy
+    assert "0.6551" not in shown  # ResNet50(FC)'s: the run was on other data
+    assert " ".join(tables.NOT_COMPARED.split()) in " ".join(shown.split())
+
+
+def test_check_tells_by_its_exit_code(runs, tmp_path, capsys):
+    assert report(runs, "--check") == 0
+    assert "check: PASS, 2 compared" in capsys.readouterr().err
+    assert report(runs, "--check", "--tolerance", "0.0001") == 1
+    make_run(tmp_path / "off", "report=resnet50_all", evaluation_target=0.86, parameters=26_220_949)
+    assert report(tmp_path, "--check") == 1
+    assert "ResNet50(All) (parameters)" in capsys.readouterr().err
+    assert report(runs, "--where", "data=digits", "--check") == 1
+    assert "no run can be compared" in capsys.readouterr().err
+
+
+def test_a_trial_of_the_report_is_not_compared(tmp_path):
+    make_run(tmp_path / "a", "report=resnet50_fc", "data.limit=100", images=40)
+    make_run(tmp_path / "b", "report=resnet50_fc", "backbone.image_size=96")
+    make_run(tmp_path / "c", "report=resnet50_fc", images=9_999)
+    assert all(row.verdict(1.0) is None for row in rows.rows(results.collect([tmp_path])))
+
+
+def test_tolerance_includes_its_end(tmp_path):
+    folder = make_run(tmp_path / "a", "report=resnet50_fc", parameters=26_220_948)
+    found = json.loads((folder / "metrics.json").read_text())
+    write_json(folder / "metrics.json", {**found, "evaluation": 0.6551 + 0.02})
+    (row,) = rows.rows(results.collect([tmp_path]))
+    assert row.verdict(0.02) == []
+    assert row.verdict(0.0199) == ["evaluation"]
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_csv_and_markdown(runs, tmp_path, capsys):
+    assert report(runs, "--csv", tmp_path / "t.csv", "--markdown", tmp_path / "t.md") == 0
+    records = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert {record["status"] for record in records} == {"completed", "failed", "running"}
+    assert next(r for r in records if r["run"] == "MobileNetV3(exp)")["runs"] == "3"
+    lines = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("|")]
+    cells = {line.replace("\\|", "").count("|") for line in lines}
+    assert cells == {len(tables.COLUMNS) + 2}
+    assert "out of &lt;b>memory&lt;/b> \\| [red]" in (tmp_path / "t.md").read_text()
+    assert "**PASS**" in (tmp_path / "t.md").read_text()
+    assert "MobileNetV3(exp)" in capsys.readouterr().out  # files do not replace the table
+
+
+def test_stdout_carries_the_format_alone(runs, capsys):
+    assert report(runs, "--csv") == 0
+    assert capsys.readouterr().out.startswith("run,status,")
+
+
+# ---------------------------------------------------------------- A against B
+
+
+def test_mcnemar_is_the_exact_binomial():
+    assert comparison.mcnemar(0, 0) == 1.0
+    assert comparison.mcnemar(5, 5) == 1.0
+    assert comparison.mcnemar(1, 9) == pytest.approx(22 / 1024)
+    assert comparison.mcnemar(0, 10_000) == 0.0
+    assert 0 < comparison.mcnemar(4_900, 5_100) < 0.05
+
+
+def test_compare_counts_images_that_one_got_right(tmp_path, capsys):
+    for name, predicted in (("a", [0, 1, 1, 0, 0, 1]), ("b", [1, 0, 1, 0, 0, 0])):
+        folder = make_run(tmp_path / name, f"head={'exp' if name == 'a' else 'linear'}", images=40)
+        labels = np.array([0, 1, 1, 1, 0, 1])
+        np.savez(folder / "predictions.npz", labels=labels, probabilities=np.eye(2)[predicted])
+    found = as_json(capsys, "--compare", tmp_path / "a", tmp_path / "b")["comparison"]
+    (pair,) = found["pairs"]
+    assert (pair["only_a"], pair["only_b"], pair["images"]) == (3, 0, 6)
+    assert pair["difference"] == pytest.approx(0.5)
+    low, high = pair["interval"]  # Agresti and Min: n = 8, b = 3.5, c = 0.5
+    assert (low, high) == pytest.approx((0.375 - 0.4154, 0.375 + 0.4154), abs=1e-3)
+    assert pair["p"] == pytest.approx(0.25)
+    report("--compare", tmp_path / "a", tmp_path / "b")
+    assert "6 test images do not tell them apart" in capsys.readouterr().out
+
+
+def test_compare_pairs_seeds(tmp_path, capsys):
+    for head in ("linear", "exp"):
+        for seed in (0, 1):
+            make_run(
+                tmp_path / f"{head}{seed}",
+                *(f"head={head}", f"seed={seed}"),
+                evaluation_target=0.6 if head == "linear" else 0.8,
+            )
+    found = as_json(capsys, tmp_path, "--compare", "mobilenetv3 exp", "mobilenetv3 linear")
+    assert [pair["seed"] for pair in found["comparison"]["pairs"]] == [0, 1]
+    report(tmp_path, "--compare", "mobilenetv3 exp", "mobilenetv3 linear")
+    assert "over 2 seeds; A is better in 2" in " ".join(capsys.readouterr().out.split())
+
+
+def test_compare_refuses_what_does_not_pair(runs, capsys):
+    line = refused(capsys, runs, "--compare", "MobileNetV3(FC)", "ResNet50(FC) digits")
+    assert "different data" in line
+    assert "is failed" in refused(capsys, runs, "--compare", "fc", "late")
+    line = refused(capsys, runs, "--compare", "fc", "MobileNetV3(ex)")
+    assert "Did you mean 'MobileNetV3(exp)'?" in line
+
+
+# ---------------------------------------------------------------- the page
+
+
+class Page(HTMLParser):
+    """Tags, ids, text and addresses of a page; tags that do not nest fail."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.words = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        assert not {"src", "href", "onclick", "onload"} & {name for name, _ in attrs}
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del attrs
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_page_holds_every_part_and_nothing_from_elsewhere(runs, tmp_path):
+    assert report(runs, "--html", tmp_path / "r.html", "--compare", "fc", "exp0") == 0
+    text = (tmp_path / "r.html").read_text()
+    page = Page(text)
+    assert page.ids == ["results", "comparison", "differences", "runs"]
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    for outside in ("http:", "https:", "url(", "@import"):
+        assert outside not in text
+    for words in ("Accuracy against cost", "Pareto", "Validation loss", "F1 by class", "✓ PASS"):
+        assert words in page.words
+    assert page.tags.count("figure") == 2 * 7  # two test sets: three costs, four curves each
+    assert page.words.count("Confusion matrix of") == 3
+    assert REASON in page.words  # as words, not as a tag
+
+
+def test_page_escapes_what_runs_say(tmp_path):
+    evil = "</title><script>alert('x')</script>\"&"
+    folder = make_run(tmp_path / "x'<i>", images=40, classes=[evil, "b"])
+    make_run(tmp_path / "y", "head=exp", images=40, classes=[evil, "b"])
+    (folder / "history.csv").unlink()
+    assert report(tmp_path, "--html", tmp_path / "r.html") == 0
+    text = (tmp_path / "r.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "i" not in page.tags or "<i>" not in text.replace('<i style="--share', "")
+    assert evil in page.words
+    assert "has no history.csv" in page.words
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_a_browser_finds_the_parts(runs, tmp_path):
+    report(runs, "--html", tmp_path / "r.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    address = (tmp_path / "r.html").as_uri()
+    done = subprocess.run(
+        [*command, address], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.count("<figure>") == 14
+    for part in ('id="results"', 'id="differences"', 'id="runs"', "F1 by class"):
+        assert part in done.stdout
+
+
+def test_pareto_front():
+    points = [
+        svg.Point(i, str(i), cost, accuracy, None)
+        for i, (cost, accuracy) in enumerate([(1, 0.5), (2, 0.4), (3, 0.9), (3, 0.8), (4, 0.9)])
+    ]
+    assert [p.number for p in svg.pareto(points, more_is_better=False)] == [0, 2]
+    assert [p.number for p in svg.pareto(points, more_is_better=True)] == [4]
+
+
+@pytest.mark.parametrize("span", [(0.0, 1.0), (0.5, 0.5001), (3, 3e6), (1e-9, 7e-9), (0.62, 0.86)])
+def test_ticks_are_few_and_within(span):
+    marks = svg.ticks(*span)
+    assert 1 <= len(marks) <= 6
+    assert all(span[0] - 1e-9 <= mark <= span[1] * (1 + 1e-9) for mark in marks)
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_bad_words_are_one_line(runs, tmp_path, capsys, monkeypatch):
+    assert "does not exist" in refused(capsys, tmp_path / "none")
+    assert "No run in" in refused(capsys, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "There is no outputs/ here" in refused(capsys)
+    assert "Did you mean 'evaluation'?" in refused(capsys, runs, "--sort", "evaluatoin")
+    assert "Did you mean 'backbone'?" in refused(capsys, runs, "--where", "backbon=x")
+    assert "Expected key=value" in refused(capsys, runs, "--where", "backbone")
+    assert "No run has seed=77" in refused(capsys, runs, "--where", "seed=77")
+    assert "--tolerance" in refused(capsys, runs, "--tolerance", "abc")
+    assert "0 to 1" in refused(capsys, runs, "--tolerance", "nan")
+    assert "--reverse" in refused(capsys, runs, "--reverse")
+    assert "--help" in refused(capsys, runs, "--unknown")
+    assert "can go to stdout" in refused(capsys, runs, "--csv", "--json")
+    assert "is a folder" in refused(capsys, "--json", runs)
+
+
+def test_nothing_is_written_when_anything_cannot_be(runs, tmp_path, capsys):
+    line = refused(capsys, runs, "--csv", tmp_path / "t.csv", "--html", tmp_path / "no" / "r.html")
+    assert "does not exist" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("manifest.json", "{"),
+        ("manifest.json", '{"status": "completed", "data": {"class_names": [1]}}'),
+        ("manifest.json", '{"status": "completed", "format": 99}'),
+        ("metrics.json", "[]"),
+        ("metrics.json", '{"evaluation": "high"}'),
+        ("metrics.json", '{"evaluation": NaN}'),
+        ("metrics.json", '{"evaluation": 0.5, "test_images": -1}'),
+        ("metrics.json", "{"),
+        ("config.yaml", "a: ["),
+        ("config.yaml", ""),
+    ],
+)
+def test_damaged_runs_are_told_and_the_rest_is_shown(tmp_path, capsys, file, content):
+    folder = make_run(tmp_path / "bad", images=40)
+    (folder / file).write_text(content)
+    refused(capsys, tmp_path)  # nothing else is there
+    make_run(tmp_path / "good", images=40)
+    assert report(tmp_path) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert str(folder) in captured.err
+    assert "damaged" in captured.out
+    assert "mobilenetv3" in captured.out
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY"])
+def test_damaged_predictions(tmp_path, capsys, content):
+    folder = make_run(tmp_path / "a", images=40)
+    (folder / "predictions.npz").write_bytes(content)
+    make_run(tmp_path / "b", "head=exp", images=40)
+    assert "predictions.npz is damaged" in refused(capsys, tmp_path, "--compare", "a", "b")
+    assert report(tmp_path, "--html", tmp_path / "r.html") == 0
+    assert "predictions.npz is damaged" in Page((tmp_path / "r.html").read_text()).words
+
+
+def test_predictions_are_never_unpickled(tmp_path):
+    objects = np.array([print], dtype=object)
+    np.savez(tmp_path / "predictions.npz", labels=objects, probabilities=objects)
+    with pytest.raises(RunError, match="damaged"):
+        artifacts.predictions(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "epoch\n", "stage,epoch,loss\ntrain,x,1\n"])
+def test_damaged_history(tmp_path, content):
+    (tmp_path / "history.csv").write_text(content)
+    with pytest.raises(RunError, match="damaged"):
+        artifacts.history(tmp_path)
+
+
+# ---------------------------------------------------------------- the verb
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        report("--help")
+    assert exit_.value.code == 0
+    assert "tlbench report --html report.html" in capsys.readouterr().out
+
+
+def test_tab_offers_flags_columns_and_runs(runs, capsys, monkeypatch):
+    monkeypatch.chdir(runs.parent)
+    monkeypatch.setattr("tlbench.arguments.OUTPUTS", Path(runs.name))
+
+    def offered(line: str) -> list[str]:
+        monkeypatch.setenv("COMP_LINE", line)
+        assert cli.main(["-sc", "query=bash"]) == 0
+        return capsys.readouterr().out.split()
+
+    assert "--html" in offered("tlbench report --")
+    assert "evaluation" in offered("tlbench report --sort ")
+    assert f"{runs.name}/exp0" in offered("tlbench report --check ")
+    assert offered("tlbench report --html ") == []  # the shell's own: files
+
+
+def test_a_sweep_leaves_table_page_and_curves(runs, tmp_path, capsys):
+    from tlbench import sweep
+
+    table = rows.rows(
+        [*results.collect([runs]), results.Result(tmp_path / "9", "failed", "no folder")]
+    )
+    sweep._show(table, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"table.md", "report.html", "curves.png"}
+    assert "failed: no folder" in " ".join(capsys.readouterr().out.split())
+
+
+def test_report_never_imports_tensorflow_or_matplotlib(runs, tmp_path):
+    words = ["report", str(runs), "--html", str(tmp_path / "r.html"), "--compare", "fc", "exp0"]
+    code = (
+        f"import sys; from tlbench.cli import main; assert main({words!r}) == 0; "
+        "heavy = {'tensorflow', 'keras', 'matplotlib', 'sklearn'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_curves_of_several_runs_are_a_picture(runs, tmp_path):
+    from PIL import Image
+
+    from tlbench import plots
+
+    histories = [(f"run {i}", artifacts.history(runs / "fc")) for i in range(7)]
+    plots.all_curves(histories, tmp_path / "curves.png")
+    width, height = Image.open(tmp_path / "curves.png").size
+    assert width > height > 400

@@ -1,0 +1,161 @@
+"""Whole trainings through the command line: what a run leaves, and that it can be trusted."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import TINY, Answer
+from tlbench.hardware import keras
+from tlbench.run import Run
+
+Command = Callable[..., Answer]
+
+
+def train(tlbench: Command, folder: str, *overrides: str) -> Run:
+    answer = tlbench("train", *TINY, f"hydra.run.dir={folder}", *overrides)
+    assert answer.code == 0, answer.err
+    return Run.open(Path(folder))
+
+
+def history(run: Run) -> list[dict[str, Any]]:
+    with (run.folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    timing = ("seconds", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in timing} for row in rows]
+
+
+def probabilities(run: Run) -> np.ndarray:
+    with np.load(run.folder / "predictions.npz", allow_pickle=False) as saved:
+        return saved["probabilities"]
+
+
+def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> None:
+    answer = tlbench("train", *TINY, "hydra.run.dir=run")
+    assert answer.code == 0
+    folder = tmp_path / "run"
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
+        *("config.yaml", "manifest.json", "history.csv", "metrics.json", "predictions.npz"),
+        *("model.keras", "summary.txt", "train.log"),
+        *("plots/curves.png", "plots/confusion_matrix.png"),
+    }
+    run = Run.open(folder)
+    assert run.status == "completed"
+    assert run.manifest["command"].startswith("tlbench train data=digits")
+    assert run.manifest["config_hash"] == run.config().config_hash
+    assert len(run.manifest["weights"]["sha256"]) == 64
+    assert run.manifest["data"]["images"] == {"train": 270, "validation": 30, "test": 75}
+    metrics = run.metrics()
+    assert {
+        *("parameters", "trainable_parameters", "accuracy", "val_accuracy", "epochs"),
+        *("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1", "per_class"),
+        *("training_seconds", "images_per_second", "peak_memory_bytes", "inference_accuracy"),
+    } <= set(metrics)
+    assert metrics["epochs"] == len(history(run)) == 2
+    with np.load(folder / "predictions.npz", allow_pickle=False) as saved:
+        found = (saved["probabilities"].argmax(axis=1) == saved["labels"]).mean()
+    assert metrics["evaluation"] == pytest.approx(found)
+    assert (folder / "plots" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    assert "train 2/2" in (folder / "train.log").read_text()
+    assert "classification" in (folder / "summary.txt").read_text()
+    # What a terminal shows: one line an epoch and the layer table on stderr, results on stdout.
+    assert "train 1/2  loss" in answer.err
+    assert "mobilenet_0.25_32" in answer.err
+    assert f"{metrics['evaluation']:.4f}" in answer.out
+    assert "run" in answer.out
+    assert max(len(line) for line in answer.out.splitlines()) <= 80
+
+
+def test_the_saved_model_repeats_the_recorded_predictions(tlbench: Command) -> None:
+    run = train(tlbench, "run", "batch_norm.recalibrate=true")
+    loaded = keras.models.load_model(run.folder / "model.keras", safe_mode=True)
+    from conftest import make_config
+    from tlbench import data
+
+    digits = data.load(make_config(*TINY).data, 32)
+    pixels = digits.images.batch(digits.splits["test"])
+    np.testing.assert_allclose(loaded.predict(pixels, verbose=0), probabilities(run), atol=1e-5)
+
+
+def test_a_seed_repeats_a_run_to_the_bit(tlbench: Command) -> None:
+    extra = ("head.dropout=0.3", "augment=standard")
+    first, again = (train(tlbench, name, *extra) for name in ("first", "again"))
+    assert history(first) == history(again)
+    np.testing.assert_array_equal(probabilities(first), probabilities(again))
+    other = train(tlbench, "other", *extra, "seed=1")
+    assert history(first) != history(other)
+
+
+def test_a_run_pretrains_the_next(tlbench: Command) -> None:
+    first = train(tlbench, "first")
+    second = train(tlbench, "second", "backbone.weights=first", "trainable=false")
+    assert second.config().backbone.weights == str(first.folder.absolute())
+    assert first.manifest["weights"]["sha256"] != second.manifest["weights"]["sha256"]
+    answer = tlbench("train", *TINY, "backbone.weights=first", "backbone.arguments.alpha=0.5")
+    assert answer.code == 2
+    assert "does not fit mobilenet_0.50_32: layer 'conv1'" in answer.error_lines[-1]
+
+
+def test_stages_run_in_order(tlbench: Command) -> None:
+    run = train(tlbench, "run", "strategy=probe_finetune")
+    assert [(row["stage"], row["epoch"]) for row in history(run)] == [
+        ("probe", "1"),
+        ("probe", "2"),
+        ("finetune", "3"),
+        ("finetune", "4"),
+    ]
+    rates = [float(row["learning_rate"]) for row in history(run)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
+    run = train(
+        tlbench, "run", "early_stopping.patience=1", "epochs=30", "learning_rate=0.1",
+        "trainable=false",
+    )  # fmt: skip
+    assert len(history(run)) < 30
+
+
+def test_a_folder_of_pictures(tlbench: Command, photos: Path) -> None:
+    (photos / "grass" / "broken.jpg").write_bytes(b"no picture")
+    answer = tlbench(
+        "train", "data=image_folder", f"data.root={photos}", *TINY[1:5], "head=linear",
+        "epochs=8", "batch_size=8", "learning_rate=0.003", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "broken.jpg" in answer.err
+    run = Run.open(Path("run"))
+    assert run.manifest["data"]["class_names"] == ["blue sky", "grass"]
+    assert run.metrics()["evaluation"] == 1.0  # blue against green
+
+
+def test_cifar100_in_the_official_layout(tlbench: Command, cifar100: Path) -> None:
+    answer = tlbench("train", f"data.root={cifar100}", *TINY[1:5], "epochs=1", "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    assert len(Run.open(Path("run")).metrics()["per_class"]) == 20
+
+
+def test_a_run_never_overwrites_another(tlbench: Command) -> None:
+    before = train(tlbench, "run").metrics()
+    answer = tlbench("train", *TINY, "hydra.run.dir=run")
+    assert answer.code == 2
+    assert "holds a run already" in answer.error_lines[-1]
+    assert Run.open(Path("run")).metrics() == before
+
+
+def test_names_from_a_data_set_are_shown_as_they_are(tlbench: Command, tmp_path: Path) -> None:
+    for name in ("[bold]a", "$x$ <b>"):
+        (tmp_path / "odd" / name).mkdir(parents=True)
+        for i in range(30):
+            Image.new("RGB", (9, 9), (8 * i, 0, 0)).save(tmp_path / "odd" / name / f"{i}.png")
+    answer = tlbench(
+        "train", "data=image_folder", "data.root=odd", *TINY[1:5], "epochs=1", "hydra.run.dir=run",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    names = json.loads(Path("run/manifest.json").read_text())["data"]["class_names"]
+    assert names == ["$x$ <b>", "[bold]a"]
