@@ -170,6 +170,7 @@ def model_that_names_a_command(folder: Path) -> None:
         (model_that_names_a_command, "cannot be loaded as a Keras model"),
         (model_of_other_classes, "Expected square RGB images to 10 classes"),
         (lambda f: (f / "predictions.npz").unlink(), "no predictions.npz"),
+        (lambda f: (f / "metrics.json").write_text("{"), "metrics.json is damaged"),
     ],
 )
 def test_folders_that_cannot_be_evaluated(

@@ -104,7 +104,7 @@ def _compare(
     if stale:
         return Comparison(
             False,
-            f"differs from the record: {stale} in metrics.json is not that of predictions.npz",
+            f"differs from the record: {stale} in metrics.json is not what predictions.npz gives",
             difference,
         )
     if difference == 0:
@@ -134,7 +134,10 @@ def _recorded(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> str | None:
     """The first recorded figure that the recorded predictions do not give."""
-    recorded = run.metrics()
+    try:
+        recorded = run.metrics()
+    except ValueError as error:
+        raise RunError(f"{run.folder / 'metrics.json'} is damaged ({error}).") from error
     now = evaluation.metrics(labels, probabilities, run.class_names)
     for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1"):
         value = recorded.get(name)

@@ -59,7 +59,7 @@ class Loaded:
         if dataset.images.shape != self.model.input_shape[1:]:
             raise DataError(
                 f"{cfg.data.name} has images of {_size(dataset.images.shape)}, but the model of "
-                f"{self.run.folder} takes {_size(self.model.input_shape[1:])}. Set data.image_size={self.size}."
+                f"{self.run.folder} takes {_size(self.model.input_shape[1:])}."
             )
         return _in_order_of(self.run.class_names, dataset)
 
