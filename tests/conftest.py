@@ -1,6 +1,8 @@
 """Shared by the tests: a command line in a folder of its own, small configurations, small data."""
 
+import os
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,3 +99,35 @@ def cifar100(tmp_path: Path) -> Path:
         with (folder / name).open("wb") as file:
             pickle.dump(batch, file, protocol=4)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run that tells digits apart; to be read, not changed.
+
+    Random VGG16 features are enough for that, and a head on them is trained in seconds.
+    """
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    words = [
+        *("data=digits", "data.limit=600", "batch_size=32", "head=linear", "device=cpu"),
+        *("backbone=vgg16", "backbone.weights=null", "backbone.image_size=32", "trainable=false"),
+        *("epochs=60", "learning_rate=0.02"),
+        f"features.folder={tmp_path_factory.mktemp('features')}",
+    ]
+    assert cli.main(["train", *words, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run_copy(digits_run: Path, tmp_path: Path) -> Path:
+    """A copy of that run, as training left it, for a test to change.
+
+    model.keras is linked, for its size: a test that changes it has to remove it first.
+    """
+
+    def copy(source: str, target: str) -> object:
+        link = source.endswith("model.keras")
+        return os.link(source, target) if link else shutil.copy2(source, target)
+
+    ignored = shutil.ignore_patterns("evaluation", "exports")
+    return Path(shutil.copytree(digits_run, tmp_path / "run", ignore=ignored, copy_function=copy))

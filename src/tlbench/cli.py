@@ -25,6 +25,12 @@ Verbs
               tlbench train experiment=quickstart
   summary   print the layers and parameter counts of what `train` would build
               tlbench summary report=resnet50_fc
+  evaluate  a finished run on its test images again, or on other data of the same classes
+              tlbench evaluate outputs/RUN
+  predict   what a finished run takes image files for
+              tlbench predict outputs/RUN photos/ --csv predictions.csv
+  export    a finished run's model for another runtime, checked in that runtime
+              tlbench export outputs/RUN --format onnx,openvino
   report    set finished runs in one table, beside the published one
               tlbench report --sort evaluation --html report.html
 
@@ -114,6 +120,27 @@ def summary(words: list[str]) -> None:
     hydra_app.run([*words, "hydra.run.dir=."], job)
 
 
+def evaluate(words: list[str]) -> int:
+    """`tlbench evaluate RUN [data=...]`: the test evaluation again, or on other data."""
+    from tlbench import verbs
+
+    return verbs.evaluate(words)
+
+
+def predict(words: list[str]) -> int:
+    """`tlbench predict RUN PATH... [flags]`: what a run takes image files for."""
+    from tlbench import verbs
+
+    return verbs.predict(words)
+
+
+def export(words: list[str]) -> int:
+    """`tlbench export RUN --format ... [flags]`: the model for other runtimes, checked in them."""
+    from tlbench import verbs
+
+    return verbs.export(words)
+
+
 def report(words: list[str]) -> int:
     """`tlbench report [PATH...] [flags]`: a table of runs; 1 when a check fails."""
     from tlbench.report import report
@@ -124,6 +151,9 @@ def report(words: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "summary": summary,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
     "report": report,
 }
 
@@ -136,6 +166,11 @@ def complete(words: list[str]) -> int:
         verb = typed[1] if len(typed) > 1 else ""
         if verb not in VERBS or line == f"{typed[0]} {verb}":
             print(" ".join(VERBS))
+            return 0
+        if verb in ("evaluate", "predict", "export"):
+            from tlbench import verbs
+
+            print(" ".join(verbs.complete(verb, _completed(line))))
             return 0
         if verb == "report":
             from tlbench.report import parser

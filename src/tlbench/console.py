@@ -5,8 +5,11 @@ from the colour-blind safe palette of Okabe and Ito (2008) and serve the plots t
 """
 
 import logging
+import os
+from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.theme import Theme
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
@@ -34,6 +37,26 @@ THEME = Theme(
 
 out = Console(theme=THEME, highlight=False)
 err = Console(theme=THEME, highlight=False, stderr=True)
+
+
+def progress() -> Progress:
+    """A bar on the error console that leaves no trace, and shows nothing off a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        transient=True,
+        redirect_stdout=False,  # it would send to the terminal what belongs into a pipe
+        disable=not err.is_terminal,
+    )
+
+
+def printable(name: object) -> str:
+    """A path or a name as one line of text that does nothing to a terminal."""
+    text = os.fsencode(name).decode("utf-8", "replace") if isinstance(name, Path) else str(name)
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class _Lines(logging.Handler):

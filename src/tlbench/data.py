@@ -66,13 +66,27 @@ def load(cfg: config.Data, image_size: int) -> Dataset:
     image_size: the side, in pixels, that image files are resized to when data.image_size is null.
     Raises DataError naming what is missing, unreadable or too small.
     """
+    names, loaded = _read(cfg, image_size)
+    splits = _split(cfg, loaded, names)
+    return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
+
+
+def load_for_testing(cfg: config.Data, image_size: int) -> Dataset:
+    """As `load`, with every image a test image: for data that the model was not made from."""
+    names, loaded = _read(cfg, image_size)
+    none = np.array([], np.int64)
+    splits = {"train": none, "validation": none, "test": np.arange(len(loaded.labels))}
+    return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
+
+
+def _read(cfg: config.Data, image_size: int) -> tuple[list[str], Loaded]:
+    """Class names and what the source holds, checked against each other."""
     if cfg.source not in SOURCES:
         raise ConfigError(f"Unknown data.source '{cfg.source}'. {suggest(cfg.source, SOURCES)}")
     loaded = SOURCES[cfg.source](cfg, cfg.image_size or image_size)
     names = list(cfg.class_names or loaded.class_names or [])
     _check_classes(cfg, names, loaded.labels)
-    splits = _split(cfg, loaded, names)
-    return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
+    return names, loaded
 
 
 # ---------------------------------------------------------------- splits

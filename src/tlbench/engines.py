@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tlbench import hardware
+from tlbench import hardware, runtimes
 from tlbench.acceleration import accelerate
 from tlbench.errors import ConfigError, DeviceError
 from tlbench.hardware import Machine, keras, tf
@@ -69,9 +69,7 @@ def lower_precisions(name: str, machine: Machine) -> list[str]:
     if machine.device == "gpu":
         return ["bfloat16"] if machine.bfloat16 else ["float16"]
     if name == "openvino":
-        import openvino
-
-        native = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        native = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return [p for p, flag in (("bfloat16", "BF16"), ("float16", "FP16")) if flag in native]
     return ["bfloat16"] if machine.bfloat16 else []
 
@@ -116,9 +114,7 @@ class OpenVinoEngine:
         self._compiled = core.compile_model(graph, "CPU", options)
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        import openvino
-
-        queue = openvino.AsyncInferQueue(self._compiled)
+        queue = runtimes.openvino().AsyncInferQueue(self._compiled)
         ready: dict[int, np.ndarray] = {}
 
         def collect(request: Any, number: int) -> None:
@@ -139,9 +135,7 @@ class OpenVinoEngine:
 
 
 def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
+    return runtimes.openvino().Core()
 
 
 def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False) -> Any:

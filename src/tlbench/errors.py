@@ -33,6 +33,10 @@ class RunError(UserError):
     """A run folder that cannot be written or read."""
 
 
+class ExportError(UserError):
+    """A model that a format cannot hold, or an optional package that is not installed."""
+
+
 class SweepError(TlbenchError):
     """Some jobs of a sweep failed; the others finished."""
 

@@ -1,8 +1,13 @@
 """Metrics from predictions: what a classifier got right, and what it took for what. No TensorFlow."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from tlbench.errors import ConfigError
+
+CALIBRATION_BINS = 15
 
 
 def metrics(
@@ -62,6 +67,85 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
+
+
+def calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """How far confidence is from accuracy: the expected calibration error and its bins.
+
+    The error is the mean over images of |accuracy - confidence| of their bin, 15 equal ones over the
+    probability of the predicted class (Guo et al. 2017). Empty bins have None for both.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    # A confidence on an edge belongs to the bin below it; 0 to the first.
+    which = np.clip(np.ceil(confidence * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(int)
+    counts, correct_sum, confidence_sum = (
+        np.bincount(which, weights, CALIBRATION_BINS) for weights in (None, correct, confidence)
+    )
+    filled = np.maximum(counts, 1)
+    accuracies, confidences = correct_sum / filled, confidence_sum / filled
+    return {
+        "calibration_error": float(np.sum(counts * abs(accuracies - confidences)) / len(labels)),
+        "bins": [
+            {
+                "from": i / CALIBRATION_BINS,
+                "to": (i + 1) / CALIBRATION_BINS,
+                "images": int(counts[i]),
+                "accuracy": float(accuracies[i]) if counts[i] else None,
+                "confidence": float(confidences[i]) if counts[i] else None,
+            }
+            for i in range(CALIBRATION_BINS)
+        ],
+    }
+
+
+def most_confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Every mistake that was made, the most frequent first; counts: what `confusion` returns.
+
+    `share` is of the images of the true class.
+    """
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = np.nonzero(wrong)
+    order = np.argsort(-wrong[rows, columns], kind="stable")
+    totals = counts.sum(axis=1)
+    return [
+        {
+            "true": class_names[i],
+            "predicted": class_names[j],
+            "images": int(wrong[i, j]),
+            "share": float(wrong[i, j] / totals[i]),
+        }
+        for i, j in zip(rows[order], columns[order], strict=True)
+    ]
+
+
+def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int) -> np.ndarray:
+    """Rows of the wrong predictions that the classifier was surest of, the surest first."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    sureness = probabilities[wrong].max(axis=1)
+    return wrong[np.argsort(-sureness, kind="stable")][:most]
+
+
+def superclass_accuracy(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    superclasses: Mapping[str, Sequence[str]],
+) -> float:
+    """Share of images whose predicted class lies in the same superclass as the true one.
+
+    Raises ConfigError unless each class stands in exactly one superclass.
+    """
+    listed = [name for members in superclasses.values() for name in members]
+    if sorted(listed) != sorted(class_names):
+        odd = sorted(set(listed) ^ set(class_names)) or [n for n in listed if listed.count(n) > 1]
+        raise ConfigError(
+            f"data.superclasses does not hold each class once: {', '.join(odd[:10])}."
+        )
+    above = {name: i for i, members in enumerate(superclasses.values()) for name in members}
+    to = np.array([above[name] for name in class_names])
+    return float((to[probabilities.argmax(axis=1)] == to[labels]).mean())
 
 
 def _number(value: float) -> float | None:

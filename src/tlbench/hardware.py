@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @contextlib.contextmanager
-def _muted_stderr() -> Iterator[None]:
+def muted_stderr() -> Iterator[None]:
     """Drop what C++ libraries write to file descriptor 2: Python's own stderr cannot catch that."""
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -30,9 +30,8 @@ def _muted_stderr() -> Iterator[None]:
         os.close(null)
 
 
-with (
-    _muted_stderr()
-):  # TensorFlow reports missing CUDA drivers there, on every machine without them
+# TensorFlow reports missing CUDA drivers there, on every machine without them.
+with muted_stderr():
     import keras
     import tensorflow as tf
 

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -101,6 +101,25 @@ def _check_flags(words: list[str]) -> None:
         raise ConfigError("Only one of --multirun, --cfg, --info, --run and -sc at a time.")
     if flags.resolve and flags.cfg is None:
         raise ConfigError("--resolve goes with --cfg, as in: --cfg job --resolve")
+
+
+def with_data(cfg: Config, words: list[str]) -> Config:
+    """A run's configuration with other data: `data=...` chooses a group, `data.key=value` a value.
+
+    Raises ConfigError for any other word, and where the values do not fit.
+    """
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not (key == "data" or key.startswith("data.")):
+            raise ConfigError(
+                f"'{word}' cannot be used here. Expected data=NAME or data.KEY=VALUE."
+            )
+    raw = OmegaConf.create(asdict(cfg))
+    if group := [word for word in words if word.startswith("data=")]:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            raw.data = hydra.compose("train", group).data
+    values = OmegaConf.from_dotlist([word for word in words if word not in group])
+    return schema.load(OmegaConf.merge(raw, values))  # type: ignore[arg-type]
 
 
 def explain(error: Exception) -> str:

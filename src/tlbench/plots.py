@@ -135,5 +135,56 @@ def confusion_matrix(
         _save(figure, path)
 
 
+def reliability(calibration: Mapping[str, Any], title: str, path: Path) -> None:
+    """Accuracy against confidence, a bar a bin, and how many images each bin holds.
+
+    calibration: what `evaluation.calibration` returns. A calibrated classifier follows the diagonal.
+    """
+    bins = [b for b in calibration["bins"] if b["images"]]
+    left = [b["from"] for b in bins]
+    width = 1 / len(calibration["bins"])
+    with plt.rc_context(STYLE):
+        figure = plt.figure(figsize=(5, 6), layout="constrained")
+        above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+        bar: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
+        above.bar(left, [b["accuracy"] for b in bins], color=console.BLUE, label="accuracy", **bar)
+        above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="calibrated")
+        dots = ([b["confidence"] for b in bins], [b["accuracy"] for b in bins])
+        above.plot(*dots, "o", color=console.VERMILION, markersize=4, label="mean confidence")
+        above.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        above.legend(loc="upper left")
+        below.bar(left, [b["images"] for b in bins], color=console.SKY, **bar)
+        below.set(xlabel="confidence", ylabel="images")
+        below.yaxis.set_major_locator(MaxNLocator(integer=True))
+        _save(figure, path)
+
+
+def mistakes(
+    images: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path
+) -> None:
+    """Pictures under which stand two lines each: what it is, and what it was taken for.
+
+    images: (n, height, width, 3) uint8; at least one.
+    """
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        size = (2.4 * max(columns, 2), 2.7 * rows + 0.5)
+        figure = plt.figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, image, (true, taken) in zip(axes.flat, images, captions, strict=False):
+            axis.imshow(image, interpolation="nearest")
+            under: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+            under.update(ha="center", va="top", fontsize=9)
+            axis.annotate(true, (0.5, 0), xytext=(0, -3), **under)
+            axis.annotate(taken, (0.5, 0), xytext=(0, -15), color=console.VERMILION, **under)
+        figure.get_layout_engine().set(h_pad=0.1)
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        _save(figure, path)
+
+
 def _short(name: str) -> str:
+    name = console.printable(name)
     return name if len(name) <= 24 else name[:23] + "…"

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -54,6 +55,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write JSON whole or not at all; NumPy scalars become plain numbers."""
     write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def file_facts(path: Path) -> dict[str, object]:
+    """SHA-256 and bytes of a file, as a manifest records them."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
 
 
 def _plain(value: Any) -> Any:
@@ -127,16 +135,49 @@ class Run:
             raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
         return cls(folder, manifest)
 
+    @classmethod
+    def finished(cls, folder: Path) -> "Run":
+        """A run whose model is there, whole. Raises RunError when it is under way, failed or damaged."""
+        run = cls.open(folder)
+        if run.status == "running":
+            raise RunError(f"{folder} is still running. Wait until it is completed.")
+        if run.status != "completed":
+            reason = run.manifest.get("reason", "no reason was recorded")
+            raise RunError(f"{folder} {run.status} and has no finished model: {reason}")
+        if not run.class_names:
+            raise RunError(f"{folder / 'manifest.json'} is damaged (no class names).")
+        if not run.model.is_file():
+            raise RunError(f"{folder} has no model.keras. Train it again.")
+        recorded = run.manifest.get("model")
+        if recorded and recorded != file_facts(run.model):
+            raise RunError(f"{run.model} is damaged: it is not the file that training saved.")
+        return run
+
     @property
     def status(self) -> str:
         return self.manifest["status"]
+
+    @property
+    def model(self) -> Path:
+        """The trained classifier, a Keras file."""
+        return self.folder / "model.keras"
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in label order; empty before the data is known."""
+        data = self.manifest.get("data")
+        names = data.get("class_names") if isinstance(data, dict) else None
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     def config(self) -> Config:
         """The resolved configuration of the run."""
         path = self.folder / "config.yaml"
         if not path.is_file():
             raise RunError(f"{self.folder} has no config.yaml.")
-        return config.load(path)
+        try:
+            return config.load(path)
+        except Exception as error:  # YAML's reader and the schema raise many kinds
+            raise RunError(f"{path} is damaged ({error}).") from error
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; empty before the run is evaluated."""

@@ -18,7 +18,7 @@ from tlbench.data import Dataset
 from tlbench.errors import ConfigError
 from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
-from tlbench.run import Run, atomic, resume_command, write_json, write_text
+from tlbench.run import Run, atomic, file_facts, resume_command, write_json, write_text
 from tlbench.summary import layer_table
 from tlbench.training import Fitted
 
@@ -184,8 +184,9 @@ def _write_results(
     fitted: Fitted,
     results: dict[str, Any],
 ) -> None:
-    with atomic(run.folder / "model.keras") as temporary:
+    with atomic(run.model) as temporary:
         classifier.model.save(temporary)
+    run.record(model=file_facts(run.model))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, fitted.history[0])
     writer.writeheader()

@@ -1,0 +1,277 @@
+"""The verb evaluate: a finished run's model on its test images again, or on other data."""
+
+import logging
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from tlbench import console, evaluation, hydra_app, loaded, plots
+from tlbench.config import Config
+from tlbench.data import Dataset
+from tlbench.errors import RunError
+from tlbench.loaded import Loaded
+from tlbench.run import Run, write_json
+
+log = logging.getLogger(__name__)
+
+# Probabilities of one model differ by so much when sums are taken in another order, as on another machine.
+ROUNDING = 1e-3
+# Frozen features may be computed in a lower precision, which moves single probabilities by more.
+LOWER_PRECISION_ACCURACY = 0.01
+SHOWN_CLASSES, SHOWN_PAIRS, SHOWN_MISTAKES = 20, 10, 16
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether an evaluation repeats the recorded one; equal is None where they cannot be compared."""
+
+    equal: bool | None
+    text: str
+    greatest_difference: float | None = None
+
+
+def evaluate(run: Run, overrides: list[str], *, every: bool) -> int:
+    """Evaluate a run and leave what was found in its folder; 1 when the record is not repeated.
+
+    overrides: `data=...` and `data.key=value` words for other data with the same classes; every: on
+    all of its images, not its test split alone.
+    """
+    console.start_logging()
+    classifier = loaded.load(run, _device(run))
+    cfg = hydra_app.with_data(classifier.cfg, overrides)
+    dataset = classifier.dataset(cfg, every=every)
+    rows, labels = dataset.splits["test"], dataset.labels_of("test")
+    log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
+    probabilities = classifier.predict(dataset, rows, cfg.batch_size)
+    results = _results(labels, probabilities, dataset, cfg)
+    comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
+    folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
+    _say(results, comparison, folder)
+    return 1 if comparison.equal is False else 0
+
+
+def _device(run: Run) -> str:
+    """A CPU where the run had one, to repeat its figures to the last digit."""
+    return "cpu" if run.manifest.get("hardware", {}).get("device") == "cpu" else "auto"
+
+
+def _results(
+    labels: np.ndarray, probabilities: np.ndarray, dataset: Dataset, cfg: Config
+) -> dict[str, Any]:
+    names = dataset.class_names
+    counts = evaluation.confusion(labels, probabilities.argmax(axis=1), len(names))
+    calibration = evaluation.calibration(labels, probabilities)
+    results = {
+        **evaluation.metrics(labels, probabilities, names),
+        "calibration_error": calibration["calibration_error"],
+        "calibration_bins": calibration["bins"],
+        "most_confused": evaluation.most_confused(counts, names),
+        "confusion": counts.tolist(),
+    }
+    if cfg.data.superclasses:
+        results["superclass_accuracy"] = evaluation.superclass_accuracy(
+            labels, probabilities, names, cfg.data.superclasses
+        )
+    return results
+
+
+# ---------------------------------------------------------------- against the record
+
+
+def _compare(
+    run: Run, dataset: Dataset, labels: np.ndarray, probabilities: np.ndarray, *, other: bool
+) -> Comparison:
+    """Set an evaluation against what training recorded; other: whether other data was asked for."""
+    if dataset.fingerprint != run.manifest["data"].get("fingerprint"):
+        if other:
+            return Comparison(None, "other data than the run's own: nothing to compare with")
+        return Comparison(
+            False, "differs from the record: the data is not what the run was trained and tested on"
+        )
+    old_labels, old = _recorded(run)
+    if old.shape != probabilities.shape or not np.array_equal(old_labels, labels):
+        return Comparison(False, "differs from the record: predictions.npz is of other test images")
+    difference = float(abs(old - probabilities).max())
+    moved = int((old.argmax(axis=1) != probabilities.argmax(axis=1)).sum())
+    stale = _stale_metric(run, labels, old)
+    if stale:
+        return Comparison(
+            False,
+            f"differs from the record: {stale} in metrics.json is not what predictions.npz gives",
+            difference,
+        )
+    if difference == 0:
+        return Comparison(True, "equals the record, bit by bit", difference)
+    changed = f"probabilities by up to {difference:.1e}, {moved} of {len(labels)} classes"
+    if difference <= ROUNDING:
+        return Comparison(True, f"equals the record within rounding: {changed}", difference)
+    precision = run.manifest.get("features", {}).get("precision", "float32")
+    accuracies = [evaluation.accuracy(labels, p) for p in (old, probabilities)]
+    if precision != "float32" and abs(np.diff(accuracies)) <= LOWER_PRECISION_ACCURACY:
+        text = f"equals the record within what its {precision} features allow: {changed}"
+        return Comparison(True, text, difference)
+    return Comparison(False, f"differs from the record: {changed}", difference)
+
+
+def _recorded(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Test labels and probabilities that training kept. Raises RunError when they are damaged."""
+    path = run.folder / "predictions.npz"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            return saved["labels"], saved["probabilities"]
+    except FileNotFoundError:
+        raise RunError(f"{run.folder} has no predictions.npz to compare with.") from None
+    except Exception as error:  # a damaged archive raises nearly anything
+        raise RunError(f"{path} is damaged ({error}).") from error
+
+
+def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> str | None:
+    """The first recorded figure that the recorded predictions do not give."""
+    try:
+        recorded = run.metrics()
+    except ValueError as error:
+        raise RunError(f"{run.folder / 'metrics.json'} is damaged ({error}).") from error
+    now = evaluation.metrics(labels, probabilities, run.class_names)
+    for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1"):
+        value = recorded.get(name)
+        if not isinstance(value, int | float) or not np.isclose(value, now[name], rtol=1e-6):
+            return name
+    return None
+
+
+# ---------------------------------------------------------------- what is left behind
+
+
+def _write(
+    classifier: Loaded,
+    cfg: Config,
+    dataset: Dataset,
+    probabilities: np.ndarray,
+    results: dict[str, Any],
+    comparison: Comparison,
+) -> Path:
+    """Pictures and evaluation.json, in RUN/evaluation/ or for other data in a folder of its name."""
+    run = classifier.run
+    folder = run.folder / "evaluation"
+    if comparison.equal is None:
+        folder /= re.sub(r"[^\w-]+", "_", cfg.data.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"{cfg.data.name}: accuracy {results['evaluation']:.4f}"
+    plots.confusion_matrix(
+        np.array(results["confusion"]), dataset.class_names, title, folder / "confusion_matrix.png"
+    )
+    plots.reliability(
+        {"bins": results["calibration_bins"]},
+        f"calibration error {results['calibration_error']:.4f}",
+        folder / "reliability.png",
+    )
+    _draw_mistakes(dataset, probabilities, folder / "mistakes.png")
+    facts = {
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": {"name": cfg.data.name, "root": cfg.data.root, "fingerprint": dataset.fingerprint},
+        "record": {
+            "equal": comparison.equal,
+            "text": comparison.text,
+            "greatest_difference": comparison.greatest_difference,
+        },
+    }
+    write_json(folder / "evaluation.json", {**facts, **results})
+    return folder
+
+
+def _draw_mistakes(dataset: Dataset, probabilities: np.ndarray, path: Path) -> None:
+    labels, names = dataset.labels_of("test"), dataset.class_names
+    worst = evaluation.worst_mistakes(labels, probabilities, SHOWN_MISTAKES)
+    if not len(worst):
+        path.unlink(missing_ok=True)  # of an earlier evaluation
+        return
+    captions = [
+        (
+            f"is {_shortened(names[labels[i]])}",
+            f"taken for {_shortened(names[probabilities[i].argmax()])} {probabilities[i].max():.0%}",
+        )
+        for i in worst
+    ]
+    images = dataset.images.batch(dataset.splits["test"][worst])
+    plots.mistakes(images, captions, "most confident mistakes", path)
+
+
+def _shortened(name: str) -> str:
+    name = console.printable(name)
+    return name if len(name) <= 16 else name[:15] + "…"
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def _say(results: dict[str, Any], comparison: Comparison, folder: Path) -> None:
+    console.out.print(_figures(results))
+    console.out.print(_classes_table(results["per_class"]))
+    if results["most_confused"]:
+        console.out.print(_pairs_table(results["most_confused"]))
+    style = {True: "good", False: "bad", None: "hint"}[comparison.equal]
+    console.out.print(comparison.text, style=style, markup=False, soft_wrap=True)
+    console.out.print(f"written to [path]{escape(str(folder))}[/]", soft_wrap=True)
+
+
+def _figures(results: dict[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    rows = {
+        "test images": f"{results['test_images']:,}",
+        "accuracy": f"{results['evaluation']:.4f}",
+        "top 5": f"{results['top5_accuracy']:.4f}",
+        "macro F1": f"{results['macro_f1']:.4f}",
+        "loss": f"{results['evaluation_loss']:.4f}",
+        "calibration error": f"{results['calibration_error']:.4f}",
+    }
+    if "superclass_accuracy" in results:
+        rows["superclass accuracy"] = f"{results['superclass_accuracy']:.4f}"
+    for name, value in rows.items():
+        grid.add_row(name, f"[number]{value}[/]")
+    return grid
+
+
+def _classes_table(per_class: dict[str, dict[str, Any]]) -> Table:
+    """Classes with the least F1 first; those without test images are left out."""
+    tested = [(name, c) for name, c in per_class.items() if c["images"]]
+    tested.sort(key=lambda item: item[1]["f1"] or 0.0)
+    more = len(tested) - SHOWN_CLASSES
+    caption = f"and {more} better ones, in evaluation.json" if more > 0 else None
+    table = Table(title="classes, the worst first", caption=caption, **_TABLE)
+    for heading in ("class", "F1", "precision", "recall", "images"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for name, c in tested[:SHOWN_CLASSES]:
+        figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
+        table.add_row(_cell(name), *figures, f"{c['images']:,}")
+    return table
+
+
+def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
+    table = Table(title="most confused", **_TABLE)
+    for heading in ("true", "taken for", "images", "of the class"):
+        justify = "right" if heading in ("images", "of the class") else "left"
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for pair in pairs[:SHOWN_PAIRS]:
+        names = (_cell(pair["true"]), _cell(pair["predicted"]))
+        table.add_row(*names, f"{pair['images']:,}", f"{pair['share']:.0%}")
+    return table
+
+
+def _cell(name: str) -> str:
+    return escape(console.printable(name))
+
+
+_TABLE: dict[str, Any] = {
+    "box": box.SIMPLE_HEAD,
+    "title_justify": "left",
+    "title_style": "title",
+    "caption_justify": "left",
+    "pad_edge": False,
+}

@@ -1,0 +1,137 @@
+"""The verb predict: image files -> the classes that a finished run takes them for."""
+
+import glob
+import logging
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from rich.markup import escape
+
+from tlbench import console, images, loaded, sinks
+from tlbench.errors import DataError
+from tlbench.loaded import Loaded
+from tlbench.run import Run
+from tlbench.sinks import Prediction
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 2**26  # of float32 pixels in a batch: what bounds memory
+BATCH_IMAGES = 64
+
+
+def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str | None) -> int:
+    """Classify what the words name; 1 when something could not be read and the rest went on.
+
+    words: files, folders and glob patterns; top: classes per image; json, csv: a file, "-" for stdout,
+    or None. Raises DataError when nothing could be read.
+    """
+    console.start_logging()
+    paths, problems = find(words)
+    for problem in problems:
+        log.warning("%s", console.printable(problem))
+    if not paths:
+        raise DataError(
+            "There is no image to classify. Name image files or folders that hold some."
+        )
+    classifier = loaded.load(run, "auto")
+    top = min(top, len(run.class_names))
+    unreadable = len(problems)
+    with sinks.opened(json, csv, top) as targets, console.progress() as progress:
+        bar = progress.add_task("classifying", total=len(paths))
+        for batch, wrong in _batches(classifier, paths):
+            for line in wrong:
+                log.warning("%s", console.printable(line))
+            for prediction in _classified(classifier, batch, top):
+                for target in targets:
+                    target.add(prediction)
+            unreadable += len(wrong)
+            progress.advance(bar, len(batch) + len(wrong))
+        if unreadable - len(problems) == len(paths):
+            raise DataError("None of the files is a readable image.")
+    for written in (json, csv):
+        if written and written != sinks.STDOUT:
+            console.out.print(f"written to [path]{escape(written)}[/]", soft_wrap=True)
+    if unreadable:
+        log.warning("%d of %d could not be read", unreadable, len(paths) + len(problems))
+    return 1 if unreadable else 0
+
+
+def find(words: list[str]) -> tuple[list[Path], list[str]]:
+    """The files that words name, each once and in order, and a line for each word that names none."""
+    found: dict[Path, None] = {}
+    problems = []
+    for word in words:
+        path = Path(word)
+        # A file whose name has brackets is that file; only what does not exist is a pattern.
+        matches = [path] if path.exists() else _matches(word)
+        if not matches:
+            problems.append(f"{word}: no such file, folder or match.")
+        for match in matches:
+            inside = _images_in(match) if match.is_dir() else [match]
+            # Folders that a pattern matched beside files may hold none; one that was named should.
+            if not inside and match == path:
+                problems.append(f"{word}: a folder without images.")
+            found.update(dict.fromkeys(inside))
+    return list(found), problems
+
+
+def _matches(pattern: str) -> list[Path]:
+    # Path.glob takes no absolute patterns.
+    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file()
+    )
+
+
+Batch = list[tuple[Path, np.ndarray]]
+
+
+def _batches(classifier: Loaded, paths: list[Path]) -> Iterator[tuple[Batch, list[str]]]:
+    """Decoded images, and a line for each unreadable one, batch after batch.
+
+    The next batch is decoded while the caller works on one; there are never more than two in memory.
+    """
+    size, resize = classifier.size, classifier.cfg.data.resize
+    step = max(1, min(BATCH_IMAGES, BATCH_BYTES // (size * size * 3 * 4)))
+
+    def decode(path: Path) -> np.ndarray:
+        if path.exists() and not path.is_file():  # reading a pipe or a device might never end
+            raise DataError(f"{path}: not a file.")
+        return images.decode(path, size, resize)
+
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+
+        def start(first: int) -> list[tuple[Path, Future[np.ndarray]]]:
+            return [(path, pool.submit(decode, path)) for path in paths[first : first + step]]
+
+        coming = start(0)
+        for first in range(0, len(paths), step):
+            current, coming = coming, start(first + step)
+            yield _finished(current)
+
+
+def _finished(decoding: list[tuple[Path, Future[np.ndarray]]]) -> tuple[Batch, list[str]]:
+    batch: Batch = []
+    wrong = []
+    for path, future in decoding:
+        try:
+            batch.append((path, future.result()))
+        except DataError as error:
+            wrong.append(str(error))
+    return batch, wrong
+
+
+def _classified(classifier: Loaded, batch: Batch, top: int) -> Iterator[Prediction]:
+    if not batch:
+        return
+    names = classifier.run.class_names
+    pixels = np.stack([image for _, image in batch])
+    for (path, _), row in zip(batch, classifier.probabilities(pixels), strict=True):
+        best = np.argsort(-row, kind="stable")[:top]
+        yield Prediction(path, [(names[i], float(row[i])) for i in best])

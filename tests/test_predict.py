@@ -1,0 +1,209 @@
+"""predict: files of every kind in, classes out, whatever else lies among them."""
+
+import csv
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlbench import cli, predict
+from tlbench.config import load
+
+
+@pytest.fixture(scope="module")
+def pictures(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's test images as PNG files, named by their place in the test split."""
+    from tlbench import data
+
+    folder = tmp_path_factory.mktemp("pictures")
+    dataset = data.load(load(digits_run / "config.yaml").data, 8)
+    for i, image in enumerate(dataset.images.batch(dataset.splits["test"])):
+        Image.fromarray(image).save(folder / f"{i:03d}.png")
+    return folder
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_answers_as_the_recorded_evaluation(
+    digits_run: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json_file, csv_file = tmp_path / "p.json", tmp_path / "p.csv"
+    words = ["--json", str(json_file), "--csv", str(csv_file), "--top", "3"]
+    assert cli.main(["predict", str(digits_run), str(pictures), *words]) == 0
+    with np.load(digits_run / "predictions.npz") as saved:
+        recorded = saved["probabilities"]
+    rows = json.loads(json_file.read_text())
+    assert len(rows) == len(recorded)
+    for i, row in enumerate(rows):
+        assert Path(row["file"]).name == f"{i:03d}.png"
+        assert row["class"] == str(recorded[i].argmax())
+        assert row["confidence"] == pytest.approx(recorded[i].max(), abs=1e-4)
+        assert len(row["top"]) == 3
+    assert [line["class"] for line in table_of(csv_file)] == [row["class"] for row in rows]
+    assert "class_3" in table_of(csv_file)[0]
+    assert f"written to {json_file}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Images of many kinds and sizes, and files that are none."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    Image.new("L", (30, 40), 200).save(folder / "gray.png")
+    Image.new("RGBA", (300, 20), (0, 0, 0, 0)).save(folder / "[b] clear.webp")
+    Image.new("P", (9, 9)).save(folder / "palette.gif")
+    Image.new("CMYK", (50, 50)).save(folder / "print.jpg")
+    Image.fromarray(np.full((12, 12), 40000, np.uint16)).save(folder / "deep.tiff")
+    Image.new("RGB", (20_000, 60)).save(folder / "wide.jpg")
+    Image.new("RGB", (16, 16)).save(folder / "lies.bmp", format="PNG")
+    (folder / "text.png").write_text("not an image")
+    (folder / "zero.jpg").touch()
+    (folder / "esc\x1b[31m.png").write_text("not an image")
+    (folder / "notes.txt").write_text("left alone")
+    return folder
+
+
+def test_unreadable_files_are_reported_and_the_rest_go_on(
+    digits_run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "p.csv"
+    words = [str(mixed), str(mixed / "gray.png"), "missing.png", "--csv", str(target)]
+    assert cli.main(["predict", str(digits_run), *words]) == 1
+    names = [Path(row["file"]).name for row in table_of(target)]
+    good = ["[b] clear.webp", "deep.tiff", "gray.png", "lies.bmp", "palette.gif", "print.jpg"]
+    assert names == [*good, "wide.jpg"]
+    said = capsys.readouterr()
+    for words_ in ("text.png: not a readable", "zero.jpg: not a readable", "missing.png: no such"):
+        assert words_ in said.err
+    assert "4 of 11 could not be read" in said.err
+    assert "\x1b[31m" not in said.err
+
+
+def test_prints_a_table(
+    digits_run: Path,
+    mixed: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(mixed)
+    assert cli.main(["predict", str(digits_run), "gray.png", "[b] clear.webp"]) == 0
+    out = capsys.readouterr().out
+    for words in ("file", "class", "confidence", "runner-up", "gray.png"):
+        assert words in out
+    assert "[b] clear.webp" in out  # and not swallowed as markup
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_stdout_holds_nothing_else(
+    digits_run: Path, pictures: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(digits_run), str(pictures / "00*.png"), f"--{kind}"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    rows = json.loads(out) if kind == "json" else list(csv.DictReader(out.splitlines()))
+    assert len(rows) == 10
+    assert set(rows[0]) >= {"file", "class", "confidence"}
+
+
+def test_patterns_and_folders_name_each_file_once(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/b/2.JPG", "a/b/3.txt", "c[1].png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    words = ["a", "a/**/*.png", "c[1].png", "a/b/3.txt", "*.nothing", "empty"]
+    found, problems = predict.find([str(tmp_path / word) for word in words])
+    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert names == ["a/1.png", "a/b/2.JPG", "c[1].png", "a/b/3.txt"]
+    assert len(problems) == 2
+    assert "no such file, folder or match" in problems[0]
+    assert "without images" in problems[1]
+
+
+def test_at_most_two_batches_are_in_memory(
+    digits_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tlbench import loaded
+    from tlbench.run import Run
+
+    decoded, lock = [0], threading.Lock()
+
+    def decode(_: Path, size: int, __: str) -> np.ndarray:
+        with lock:
+            decoded[0] += 1
+        return np.zeros((size, size, 3), np.uint8)
+
+    monkeypatch.setattr(predict.images, "decode", decode)
+    classifier = loaded.load(Run.open(digits_run), "cpu")
+    taken = 0
+    for batch, _ in predict._batches(classifier, [Path(f"{i}.png") for i in range(1000)]):
+        taken += len(batch)
+        assert decoded[0] <= taken + predict.BATCH_IMAGES
+    assert taken == 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing.png"], "There is no image to classify"),
+        (["{mixed}/text.png"], "None of the files is a readable image"),
+        (["{mixed}/gray.png", "--top", "0"], "Expected at least 1"),
+        (["{mixed}/gray.png", "--csv", "nowhere/p.csv"], "its folder does not exist"),
+        (["{mixed}/gray.png", "--json", "{mixed}/print.jpg"], "Expected one that ends in .json"),
+        (["{mixed}/gray.png", "--json", "--csv"], "cannot both go to stdout"),
+        ([], "arguments are required: PATH"),
+    ],
+)
+def test_words_that_do_not_fit(
+    digits_run: Path,
+    mixed: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted((path.name, path.stat().st_size) for path in mixed.iterdir())
+    assert cli.main(["predict", str(digits_run), *(w.format(mixed=mixed) for w in words)]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""
+    assert sorted((path.name, path.stat().st_size) for path in mixed.iterdir()) == before
+
+
+def test_a_file_of_predictions_is_whole_or_not_there(
+    digits_run: Path, mixed: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "p.csv"
+    target.write_text("from before")
+    words = [str(mixed / "text.png"), "--csv", str(target)]
+    assert cli.main(["predict", str(digits_run), *words]) == 2
+    assert target.read_text() == "from before"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["p.csv"]
+
+
+def test_completes_runs_formats_and_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("outputs/digits").mkdir(parents=True)
+    Path("outputs/digits/manifest.json").touch()
+    for line, offered in (
+        ("tlbench predict ", "outputs/digits"),
+        ("tlbench export outputs/digits --format onnx,l", "onnx,litert"),
+        ("tlbench export outputs/digits --quantize ", "int8"),
+        ("tlbench predict outputs/digits --t", "--top"),
+        ("tlbench exp", "export"),
+    ):
+        monkeypatch.setenv("COMP_LINE", line)
+        assert cli.main(["-sc", "query=bash"]) == 0
+        assert offered in capsys.readouterr().out.split()
+
+
+def test_words_are_parsed_and_completed_without_tensorflow() -> None:
+    code = "import sys, tlbench.verbs; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
