@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY, Answer
+from conftest import Answer
 
 Command = Callable[..., Answer]
 
@@ -83,52 +83,6 @@ def test_completion_script_is_bash() -> None:
     check = subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False)
     assert check.returncode == 0
     assert "-sc query=bash" in done.stdout
-
-
-XCEPTION = ("data=digits", "backbone=xception", "backbone.weights=null", "backbone.image_size=32")
-BAD = [
-    (("trian",), "Unknown verb 'trian'. Did you mean 'train'?"),
-    (("train", "backbon=resnet50"), "Did you mean 'backbone'?"),
-    (("train", "backbone=resnet5"), "Unknown backbone 'resnet5'. Did you mean 'resnet50'?"),
-    (("train", "head.width=[1]"), "Did you mean 'widths'?"),
-    (("train", "--foo"), "unrecognized arguments: --foo"),
-    (("train", "--resolve"), "--resolve goes with --cfg"),
-    (("train", "--multirun", "--cfg", "job"), "Only one of"),
-    (("train", "head.widths=[1,"), "head.widths=[1,"),
-    (("train", "--multirun", "report=glob(x*)"), "no job"),
-    (("train", "--multirun", "epochs=1,0"), "job 1 (epochs=0): epochs=0"),
-    (("train", "epochs=1,2"), "--multirun"),
-    (("train", "--config-dir", "nowhere"), "nowhere"),
-    (("train", *TINY, "device=gpu"), "device=gpu"),
-    (("train", *TINY, "backbone.application=ResNet5"), "Did you mean 'ResNet50'?"),
-    (("train", *TINY, "backbone.application=os.system"), "Unknown backbone.application"),
-    (("train", *TINY, "+backbone.arguments.alhpa=1"), "Did you mean 'alpha'?"),
-    (("train", *XCEPTION), "Expected at least 71"),
-    (("train", "backbone.arguments.alpha=1"), "+backbone.arguments.alpha=..."),
-    (("train", *TINY, "trainable=conv9"), "trainable=conv9 is no layer"),
-    (("train", *TINY, "optimizer.name=Adm"), "Did you mean 'Adam'?"),
-    (("train", *TINY, "+optimizer.arguments.momentun=1"), "optimizer.arguments"),
-    (("train", *TINY, "head.activation=rleu"), "Did you mean 'relu'?"),
-    (("train", *TINY, "backbone.weights=nowhere.h5"), "nowhere.h5 does not exist"),
-    (("train", *TINY, "data.validation=5"), "data.validation=5"),
-    (("train", *TINY, "data.limit=12"), "data.limit=12"),
-    (("train", *TINY, "data.source=osf"), "Unknown data.source 'osf'"),
-    (("train", *TINY, "hydra.run.dir=file/x"), "hydra.run.dir"),
-    (("summary", *TINY, "head=lineer"), "Did you mean 'linear'?"),
-]
-
-
-@pytest.mark.parametrize(("words", "expected"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_bad_input_gets_one_line_and_leaves_nothing(
-    tlbench: Command, tmp_path: Path, words: tuple[str, ...], expected: str
-) -> None:
-    (tmp_path / "file").touch()
-    answer = tlbench(*words)
-    assert answer.code == 2
-    assert answer.error_lines[-1].startswith("tlbench: error: ")
-    assert expected in answer.error_lines[-1]
-    assert len(answer.error_lines) == 1
-    assert {p.name for p in tmp_path.iterdir()} <= {"file", "cache"}
 
 
 def test_a_traceback_is_shown_on_request() -> None:

@@ -16,11 +16,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from tlbench import console
 from tlbench.errors import RunError
@@ -214,6 +218,26 @@ def entries(root: Path) -> list[Entry]:
             row = 16 + 4 * int(facts["features"])
             found.append(Entry(about.parent, facts, size // row, size, about.stat().st_mtime))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def listing(root: Path) -> Table:
+    """What each entry belongs to and how large it is, the most recently used first."""
+    found = entries(root)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("backbone", "weights", "data", "engine", "used"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("images", "MiB"):
+        table.add_column(heading, justify="right")
+    for entry in found:
+        about = entry.about
+        engine = f"{about['engine']} {about['precision']}"
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        texts = [about["backbone"], about["weights"] or "random", about["data"], engine, used]
+        row = [*texts, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
+        table.add_row(*(Text(str(text)) for text in row))
+    total = sum(entry.size for entry in found) / 2**20
+    table.caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
+    return table
 
 
 def prune(root: Path, limit_bytes: float) -> list[Entry]:

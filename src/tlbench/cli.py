@@ -33,6 +33,8 @@ Verbs
               tlbench export outputs/RUN --format onnx,openvino
   report    set finished runs in one table, beside the published one
               tlbench report --sort evaluation --html report.html
+  cache     list the frozen features on disk, or remove some
+              tlbench cache --prune 5
 
 Flags
   --help        after a verb: every setting and choice of it
@@ -148,6 +150,13 @@ def report(words: list[str]) -> int:
     return report(words)
 
 
+def cache(words: list[str]) -> int:
+    """`tlbench cache [flags]`: the frozen features on disk."""
+    from tlbench import verbs
+
+    return verbs.cache(words)
+
+
 VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "summary": summary,
@@ -155,6 +164,7 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "predict": predict,
     "export": export,
     "report": report,
+    "cache": cache,
 }
 
 
@@ -167,7 +177,7 @@ def complete(words: list[str]) -> int:
         if verb not in VERBS or line == f"{typed[0]} {verb}":
             print(" ".join(VERBS))
             return 0
-        if verb in ("evaluate", "predict", "export"):
+        if verb in ("evaluate", "predict", "export", "cache"):
             from tlbench import verbs
 
             print(" ".join(verbs.complete(verb, _completed(line))))

@@ -31,6 +31,12 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
+def features_folder() -> Path:
+    """Where frozen features are kept when no command says otherwise."""
+    folder = OmegaConf.load(conf_dir() / "train.yaml").features.folder
+    return Path(folder).expanduser()
+
+
 def run(words: list[str], job: Job) -> None:
     """Give Hydra the words of a verb: it composes, or shows, or completes, or calls the job."""
     _check_flags(words)

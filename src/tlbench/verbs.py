@@ -1,4 +1,4 @@
-"""The words after evaluate, predict and export: parsed, and completed on Tab. No TensorFlow.
+"""The words after evaluate, predict, export and cache: parsed, and completed on Tab. No TensorFlow.
 
 What can be refused without loading a model is refused here, at once.
 """
@@ -6,6 +6,7 @@ What can be refused without loading a model is refused here, at once.
 from collections.abc import Callable
 from pathlib import Path
 
+from tlbench import console, hydra_app
 from tlbench.arguments import Parser
 from tlbench.errors import ConfigError
 from tlbench.formats import FORMATS, parse_formats
@@ -49,6 +50,23 @@ def export(words: list[str]) -> int:
     return export(
         run, formats, asked.data, Limits(asked.images, asked.tolerance, asked.accuracy_loss)
     )
+
+
+def cache(words: list[str]) -> int:
+    """`tlbench cache [--prune GB | --clear]`"""
+    asked = _cache_parser().parse_args(words)
+    if asked.prune is not None and asked.prune < 0:
+        raise ConfigError(f"--prune {asked.prune} is not valid. Expected at least 0.")
+    from tlbench import cache
+
+    folder = Path(asked.folder) if asked.folder else hydra_app.features_folder()
+    limit = 0.0 if asked.clear else asked.prune
+    if limit is not None:
+        removed = cache.prune(folder, limit * 2**30)
+        freed = sum(entry.size for entry in removed) / 2**20
+        console.out.print(f"removed {len(removed)} entries, {freed:,.1f} MiB")
+    console.out.print(cache.listing(folder))
+    return 0
 
 
 # ---------------------------------------------------------------- parsers
@@ -116,10 +134,26 @@ def _export_parser() -> Parser:
     return parser
 
 
+def _cache_parser() -> Parser:
+    parser = Parser(
+        "cache",
+        "List the frozen features that trainings have left on disk, or remove some of them.\n"
+        "Removed features are computed again when a training needs them.",
+        example="tlbench cache\ntlbench cache --prune 5",
+    )
+    parser.add_argument("--folder", help="another cache than features.folder of conf/train.yaml")
+    some = parser.add_mutually_exclusive_group()
+    help_prune = "remove the least recently used until the rest is below GB"
+    some.add_argument("--prune", metavar="GB", type=float, help=help_prune)
+    some.add_argument("--clear", action="store_true", help="remove everything that is not in use")
+    return parser
+
+
 PARSERS: dict[str, Callable[[], Parser]] = {
     "evaluate": _evaluate_parser,
     "predict": _predict_parser,
     "export": _export_parser,
+    "cache": _cache_parser,
 }
 
 
@@ -132,6 +166,6 @@ def complete(verb: str, words: list[str]) -> list[str]:
     if before[-1:] == ["--format"]:
         done, comma, _ = word.rpartition(",")
         return [f"{done}{comma}{name}" for name in FORMATS]
-    if len(before) == 1 and not word.startswith("-"):
+    if verb != "cache" and len(before) == 1 and not word.startswith("-"):
         return []  # after the run: images, or other data
     return PARSERS[verb]().candidates(words)

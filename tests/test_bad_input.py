@@ -1,0 +1,161 @@
+"""Bad input, over all verbs: one line that says what is wrong, the right exit code, nothing left."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import TINY, Answer
+
+Command = Callable[..., Answer]
+
+TRAIN = ("train", *TINY)
+FOLDER = ("train", *TINY[1:7], "data=image_folder")
+XCEPTION = ("data=digits", "backbone=xception", "backbone.weights=null", "backbone.image_size=32")
+
+# (the words, a part of the line that answers them); {run} is a finished run.
+BAD: list[tuple[tuple[str, ...], str]] = [
+    # the command itself
+    (("trian",), "Unknown verb 'trian'. Did you mean 'train'?"),
+    (("--multirun",), "Unknown verb"),
+    (("train", "--foo"), "unrecognized arguments: --foo"),
+    (("train", "--resolve"), "--resolve goes with --cfg"),
+    (("train", "--multirun", "--cfg", "job"), "Only one of"),
+    (("train", "--config-dir", "nowhere"), "nowhere"),
+    (("train", "--config-name", "tain"), "tain"),
+    # names
+    (("train", "backbon=resnet50"), "Did you mean 'backbone'?"),
+    (("train", "backbone=resnet5"), "Unknown backbone 'resnet5'. Did you mean 'resnet50'?"),
+    (("train", "report=resnet50"), "Unknown report 'resnet50'"),
+    (("train", "head.width=[1]"), "Did you mean 'widths'?"),
+    (("train", "backbone.arguments.alpha=1"), "+backbone.arguments.alpha=..."),
+    (("train", "+data.rot=x"), "Did you mean 'root'?"),
+    (("train", "~batch_size"), "batch_size is not set"),
+    (("train", "~backbone"), "backbone"),
+    # values
+    (("train", "head.widths=[1,"), "head.widths=[1,"),
+    (("train", "epochs=many"), "epochs=many is not valid. Expected a whole number."),
+    (("train", "epochs=-1"), "epochs=-1 is not valid. Expected at least 1."),
+    (("train", "epochs=1,2"), "--multirun"),
+    (("train", "head.widths=[0]"), "head.widths=[0]"),
+    (("train", "head.widths=wide"), "head.widths"),
+    (("train", "head.dropout=2"), "head.dropout=2"),
+    (("train", "device=cuda"), "Unknown device 'cuda'"),
+    (("train", "precision=half"), "Unknown precision 'half'"),
+    (("train", "features.precision=int8"), "Unknown features.precision"),
+    (("train", "trainable=false", "augment=standard"), "features.cache=false"),
+    (("train", "learning_rate=-1"), "learning_rate=-1"),
+    (("train", "learning_rate=nan"), "learning_rate=nan"),
+    (("train", "data.validation=1.5"), "data.validation=1.5"),
+    (("train", "backbone.preprocessing.mean=[1]"), "backbone.preprocessing"),
+    # sweeps
+    (("train", "--multirun", "report=glob(x*)"), "no job"),
+    (("train", "--multirun", "epochs=1,0"), "job 1 (epochs=0): epochs=0"),
+    (("train", "--multirun", "resume=nowhere"), "no sweep"),
+    # what a network cannot be built of
+    ((*TRAIN, "device=gpu"), "device=gpu"),
+    ((*TRAIN, "backbone.application=ResNet5"), "Did you mean 'ResNet50'?"),
+    ((*TRAIN, "backbone.application=os.system"), "Unknown backbone.application 'os.system'"),
+    ((*TRAIN, "optimizer.name=__import__"), "Unknown optimizer.name"),
+    ((*TRAIN, "+backbone.arguments.alhpa=1"), "Did you mean 'alpha'?"),
+    ((*TRAIN, "backbone.arguments.alpha=0.3", "backbone.weights=imagenet"), "backbone"),
+    (("train", *XCEPTION), "Expected at least 71"),
+    ((*TRAIN, "trainable=conv9"), "trainable=conv9 is no layer"),
+    ((*TRAIN, "optimizer.name=Adm"), "Did you mean 'Adam'?"),
+    ((*TRAIN, "+optimizer.arguments.momentun=1"), "optimizer.arguments"),
+    ((*TRAIN, "head.activation=rleu"), "Did you mean 'relu'?"),
+    ((*TRAIN, "backbone.weights=nowhere.h5"), "nowhere.h5 does not exist"),
+    ((*TRAIN, "backbone.weights=a_file"), "no Keras weights or model file"),
+    # data
+    ((*TRAIN, "data.source=osf"), "Unknown data.source 'osf'"),
+    ((*TRAIN, "data.validation=5"), "data.validation=5"),
+    ((*TRAIN, "data.limit=12"), "data.limit=12"),
+    ((*FOLDER,), "data.root=null"),
+    ((*FOLDER, "data.root=nowhere"), "nowhere does not exist"),
+    ((*FOLDER, "data.root=a_file"), "is a file"),
+    ((*FOLDER, "data.root=an_empty_folder"), "holds no images"),
+    (("train", "data.root=an_empty_folder"), "no file 'train'"),
+    # where a run goes
+    ((*TRAIN, "hydra.run.dir=a_file/x"), "hydra.run.dir"),
+    ((*TRAIN, "hydra.run.dir={run}"), "holds a run already"),
+    (("train", "resume=nowhere"), "nowhere is no run"),
+    (("train", "resume={run}", "seed=9"), "seed is 0 there, 9 here"),
+    # the other verbs
+    (("summary", *TINY, "head=lineer"), "Did you mean 'linear'?"),
+    (("summary", "data=image_folder", "data.root=nowhere"), "nowhere does not exist"),
+    (("evaluate",), "required"),
+    (("evaluate", "nowhere"), "nowhere is no run"),
+    (("evaluate", "a_file"), "a_file"),
+    (("evaluate", "{run}", "data=cifar10"), "class"),
+    (("evaluate", "{run}", "epochs=3"), "epochs"),
+    (("evaluate", "{newer}"), "newer tlbench"),
+    (("evaluate", "{damaged}"), "damaged"),
+    (("evaluate", "{running}"), "running"),
+    (("predict", "{run}"), "required"),
+    (("predict", "{run}", "a_file", "--top", "0"), "--top 0"),
+    (("predict", "{run}", "a_file", "--csv", "no/where.csv"), "no"),
+    (("predict", "{bare}", "a_file"), "model.keras"),
+    (("export", "{run}"), "required"),
+    (("export", "{run}", "--format", "onyx"), "onnx"),
+    (("export", "{run}", "--format", "onnx", "--quantize", "int8"), "litert"),
+    (("report", "nowhere"), "nowhere"),
+    (("report", "an_empty_folder"), "an_empty_folder"),
+    (("report", "{run}", "--sort", "accuracee"), "accuracy"),
+    (("report", "{run}", "--where", "colour=red"), "colour"),
+    (("report", "{run}", "--html", "no/where.html"), "no"),
+    (("report", "{run}", "--compare", "a", "b"), "a"),
+    (("cache", "--prune", "-1"), "--prune -1"),
+    (("cache", "--pune", "1"), "--pune"),
+]
+
+
+@pytest.fixture
+def runs(digits_run: Path, tmp_path: Path) -> dict[str, Path]:
+    """A finished run, and manifests that no verb should trust."""
+    found = {"run": digits_run}
+    whole = json.loads((digits_run / "manifest.json").read_text())
+    for name, text in {
+        "newer": json.dumps(whole | {"format": 99}),
+        "damaged": json.dumps(whole)[:50],
+        "running": json.dumps(whole | {"status": "running"}),
+        "bare": json.dumps(whole),
+    }.items():
+        found[name] = tmp_path / name
+        found[name].mkdir()
+        (found[name] / "manifest.json").write_text(text)
+        shutil.copy(digits_run / "config.yaml", found[name])
+    return found
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    tlbench: Command,
+    tmp_path: Path,
+    runs: dict[str, Path],
+    words: tuple[str, ...],
+    expected: str,
+) -> None:
+    (tmp_path / "a_file").write_text("hello")
+    (tmp_path / "an_empty_folder").mkdir()
+    before = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
+    answer = tlbench(
+        *(word.format(**runs) if word[0] == "{" or "={" in word else word for word in words)
+    )
+    assert answer.code == 2, answer.err
+    assert len(answer.error_lines) == 1
+    line = answer.error_lines[0]
+    assert line.startswith("tlbench: error: ")
+    assert expected in line
+    assert not re.search(r"Traceback|\b[A-Z]\w+(Error|Exception)\b|internal error", line)
+    assert answer.out == ""
+    assert sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts) == before
+
+
+def test_at_least_sixty_bad_inputs_over_all_verbs() -> None:
+    from tlbench.cli import VERBS
+
+    assert len(BAD) >= 60
+    assert {words[0] for words, _ in BAD} >= set(VERBS)

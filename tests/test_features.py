@@ -1,0 +1,306 @@
+"""Frozen features: the same training as without them, in a precision that was earned, from a safe cache."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import TINY, Answer
+from tlbench import cache, engines, features
+from tlbench.hardware import Machine, keras
+from tlbench.images import ArrayImages
+from tlbench.run import Run
+
+Command = Callable[..., Answer]
+
+CPU = Machine("cpu", "a processor", bfloat16=False, jit_compile=False)
+FROZEN = (*TINY, "trainable=false", "learning_rate=0.01", "head.dropout=0.2")
+
+
+def train(tlbench: Command, folder: str, *overrides: str) -> tuple[Run, str]:
+    answer = tlbench("train", *FROZEN, f"hydra.run.dir={folder}", *overrides)
+    assert answer.code == 0, answer.err
+    return Run.open(Path(folder)), answer.err
+
+
+def figures(run: Run) -> np.ndarray:
+    """Loss and accuracy of each epoch, training and validation."""
+    with (run.folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+    return np.array([[float(row[name]) for name in names] for row in rows])
+
+
+def probabilities(run: Run) -> np.ndarray:
+    with np.load(run.folder / "predictions.npz", allow_pickle=False) as saved:
+        return saved["probabilities"]
+
+
+@pytest.mark.parametrize("augment", ["none", "flip"])
+def test_cached_training_equals_uncached(tlbench: Command, augment: str) -> None:
+    chosen = f"augment={augment}"
+    plain, _ = train(tlbench, "plain", chosen, "features.cache=false")
+    for engine, tolerance in (("tensorflow", 1e-4), ("openvino", 1e-3)):
+        if engine == "openvino":
+            pytest.importorskip("openvino")
+        cached, said = train(tlbench, engine, chosen, f"features.engine={engine}")
+        assert f"Frozen features by {engine}" in said
+        np.testing.assert_allclose(figures(cached), figures(plain), atol=tolerance)
+        np.testing.assert_allclose(probabilities(cached), probabilities(plain), atol=tolerance)
+        assert cached.metrics().keys() == plain.metrics().keys()
+    assert "features" not in plain.manifest
+
+
+def test_the_saved_model_is_the_whole_classifier(tlbench: Command) -> None:
+    run, _ = train(tlbench, "run")
+    loaded = keras.models.load_model(run.folder / "model.keras", safe_mode=True)
+    assert loaded.input_shape == (None, 8, 8, 3)
+    assert loaded.count_params() == run.metrics()["parameters"]
+
+
+def test_another_head_seed_or_rate_reuses_the_features_another_backbone_never(
+    tlbench: Command,
+) -> None:
+    first, _ = train(tlbench, "first")
+    images = first.manifest["features"]["images_computed"]
+    assert images == 375
+    # A seed draws other random weights too, so those are taken from the first run.
+    weights = "backbone.weights=first"
+    for i, other in enumerate(
+        ("head.widths=[8]", "learning_rate=0.1", "data.split_seed=3", "seed=4")
+    ):
+        run, said = train(tlbench, f"other{i}", other, weights)
+        assert run.manifest["features"]["images_computed"] < images
+        assert "came from the cache" in said
+    again, _ = train(tlbench, "again", "seed=1")
+    assert again.manifest["features"]["images_computed"] == images
+
+
+def test_the_listing_and_emptying_of_the_cache(tlbench: Command) -> None:
+    assert "empty" in tlbench("cache").out
+    train(tlbench, "run")
+    listed = tlbench("cache")
+    assert listed.code == 0
+    assert "mobilenet" in listed.out
+    assert "375" in listed.out
+    assert tlbench("cache", "--prune", "1").code == 0
+    assert "mobilenet" in tlbench("cache").out
+    assert tlbench("cache", "--clear").code == 0
+    assert "empty" in tlbench("cache").out
+    run, _ = train(tlbench, "again")
+    assert run.manifest["features"]["images_computed"] == 375
+
+
+# ---------------------------------------------------------------- the store
+
+
+def table(count: int = 10, seed: int = 0) -> ArrayImages:
+    return ArrayImages.of(np.random.default_rng(seed).integers(0, 256, (count, 2, 2, 3), np.uint8))
+
+
+def store(tmp_path: Path, **recipe: Any) -> cache.Store:
+    return cache.Store(tmp_path / "store", recipe, width=3, about={"features": 3})
+
+
+class Means:
+    """An engine whose features are the mean of each channel; counts what it was asked for."""
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def __call__(self) -> cache.Compute:
+        def run(batches: Any) -> Any:
+            for batch in batches:
+                self.images += len(batch)
+                yield batch.mean(axis=(1, 2)).astype(np.float32)
+
+        return run
+
+
+def get(entry: cache.Store, images: ArrayImages, rows: np.ndarray, compute: Means) -> np.ndarray:
+    found, _ = entry.get(images, rows, compute=compute, batch_size=4, memory_limit_bytes=1e9)
+    return found
+
+
+def test_each_image_is_computed_once_whatever_its_place(tmp_path: Path) -> None:
+    images, engine = table(), Means()
+    expected = images.pixels.mean(axis=(1, 2))
+    np.testing.assert_allclose(get(store(tmp_path), images, np.arange(4), engine), expected[:4])
+    assert engine.images == 4
+    np.testing.assert_allclose(get(store(tmp_path), images, np.arange(10), engine), expected)
+    assert engine.images == 4 + 8  # six in two batches of four, padded
+    moved = ArrayImages.of(images.pixels[::-1])
+    np.testing.assert_allclose(get(store(tmp_path), moved, np.arange(10), engine), expected[::-1])
+    assert engine.images == 12
+    get(store(tmp_path, weights="other"), images, np.arange(4), engine)
+    assert engine.images == 16
+
+
+def test_equal_images_are_computed_once(tmp_path: Path) -> None:
+    same = ArrayImages.of(np.zeros((9, 2, 2, 3), np.uint8))
+    engine = Means()
+    assert get(store(tmp_path), same, np.arange(9), engine).shape == (9, 3)
+    assert engine.images == 4
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "text"])
+def test_a_damaged_block_is_computed_again(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, engine = table(), Means()
+    before = get(store(tmp_path), images, np.arange(10), engine)
+    (block,) = store(tmp_path).folder.glob("*.npy")
+    content = bytearray(block.read_bytes())
+    content[-5] ^= 1
+    block.write_bytes(
+        {"flip": bytes(content), "truncate": bytes(content[:-9]), "empty": b"", "text": b"hi"}[
+            damage
+        ]
+    )
+    with caplog.at_level("WARNING", logger="tlbench"):
+        np.testing.assert_array_equal(get(store(tmp_path), images, np.arange(10), engine), before)
+    assert engine.images == 24
+    assert "damaged" in caplog.text
+
+
+def test_features_that_do_not_fit_in_memory_are_mapped(tmp_path: Path) -> None:
+    images, engine = table(), Means()
+    found, _ = store(tmp_path).get(
+        images, np.arange(10), compute=engine, batch_size=4, memory_limit_bytes=0
+    )
+    assert isinstance(found, np.memmap)
+    np.testing.assert_allclose(found, images.pixels.mean(axis=(1, 2)))
+
+
+def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    for i in range(3):
+        get(store(tmp_path, number=i), table(), np.arange(10), Means())
+        os.utime(store(tmp_path, number=i).folder / "about.json", (i, i))
+    size = cache.entries(root)[0].size
+    cache.prune(root, 2 * size)
+    assert [entry.about["recipe"]["number"] for entry in cache.entries(root)] == [2, 1]
+    with store(tmp_path, number=1)._locked():
+        assert cache.prune(root, 0) != []
+        assert [entry.about["recipe"]["number"] for entry in cache.entries(root)] == [1]
+
+
+WORKER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from tlbench import cache
+from tlbench.images import ArrayImages
+cache.BLOCK_ROWS = 8
+pixels = np.random.default_rng(0).integers(0, 256, (64, 2, 2, 3), np.uint8)
+def compute():
+    def run(batches):
+        for batch in batches:
+            time.sleep(float(sys.argv[2]))
+            yield batch.mean(axis=(1, 2)).astype(np.float32)
+    return run
+entry = cache.Store(Path(sys.argv[1]), {}, 3, {"features": 3})
+found, computed = entry.get(
+    ArrayImages.of(pixels), np.arange(64), compute=compute, batch_size=4, memory_limit_bytes=1e9
+)
+np.testing.assert_allclose(found, pixels.mean(axis=(1, 2)))
+print(computed)
+"""
+
+
+def worker(root: Path, pause: float) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", WORKER, str(root), str(pause)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_computation_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = worker(tmp_path, 0.1)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("*/*.npy")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    out, err = worker(tmp_path, 0).communicate()
+    assert 0 < int(out) < 64, err
+
+
+def test_processes_that_want_the_same_features_compute_them_once(tmp_path: Path) -> None:
+    both = [worker(tmp_path, 0.05) for _ in range(2)]
+    computed = sorted(int(process.communicate()[0]) for process in both)
+    assert computed == [0, 64]
+
+
+def test_a_full_disk_is_one_line() -> None:
+    """A limit on the size of files fails as a full disk does, and needs no disk."""
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000)); "
+    code += "import sys; from tlbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, "train", *FROZEN, "hydra.run.dir=run"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "features.folder=" in last
+    assert "cannot be written" in last
+    assert "Traceback" not in done.stderr
+    assert not list(Path("cache").rglob("*.npy"))
+
+
+# ---------------------------------------------------------------- precision
+
+
+def network(offset: float) -> keras.Model:
+    """Features whose variance is small beside their size when the offset is large."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.Conv2D(16, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, keras.layers.Rescaling(1.0, offset)(x))
+
+
+@pytest.mark.parametrize(("offset", "passes"), [(0.0, True), (100.0, False)])
+def test_a_lower_precision_is_accepted_or_refused_by_its_noise(offset: float, passes: bool) -> None:
+    rng = np.random.default_rng(0)
+    images = ArrayImages.of(rng.integers(0, 256, (64, 8, 8, 3), np.uint8))
+    found = features.measure(
+        network(offset), "tensorflow", ["bfloat16"], CPU, images, np.arange(64), 32
+    )
+    assert (found["bfloat16"]["noise"] <= 0.01) is passes
+
+
+def test_noise_is_relative_to_the_variance_between_images() -> None:
+    exact = np.random.default_rng(0).normal(50, 2, (1000, 4)).astype(np.float32)
+    exact[:, 3] = 7  # carries nothing
+    assert features.noise(exact, exact) == 0
+    assert features.noise(exact, exact + 0.2) == pytest.approx(0.01, rel=0.1)
+
+
+def test_an_explicit_precision_is_obeyed_and_measured(tlbench: Command) -> None:
+    chosen = ("features.precision=bfloat16", "features.engine=tensorflow")
+    run, said = train(tlbench, "run", *chosen)
+    facts = json.loads((run.folder / "manifest.json").read_text())["features"]
+    assert facts["precision"] == "bfloat16"
+    assert facts["measured"]["bfloat16"]["noise"] > 0
+    assert "bfloat16" in said
+
+
+def test_a_processor_without_lower_precisions_uses_float32() -> None:
+    assert engines.lower_precisions("tensorflow", CPU) == []
+
+
+def test_an_engine_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert engines.choose("auto", CPU) == (
+        "tensorflow",
+        "openvino, which is faster, is not installed",
+    )
+    with pytest.raises(Exception, match=r"tlbench\[openvino\]"):
+        engines.choose("openvino", CPU)

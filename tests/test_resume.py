@@ -1,0 +1,183 @@
+"""Runs that were killed, interrupted or damaged go on to the very same bits."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import TINY, Answer
+from tlbench import checkpoint
+from tlbench.checkpoint import State
+from tlbench.run import Run
+
+Command = Callable[..., Answer]
+
+# Everything that has a state: dropout, augmentation, a schedule, early stopping, two stages.
+STATEFUL = (
+    *TINY,
+    *("strategy=probe_finetune", "features.cache=true", "augment=flip", "head.dropout=0.2"),
+    *("schedule=cosine", "early_stopping.patience=3", "epochs=3", "batch_size=16"),
+)
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    """A command in a process of its own, its lines as they come."""
+    command = [sys.executable, "-m", "tlbench", "train", *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def signal_after(process: subprocess.Popen[str], marker: str, number: int) -> tuple[int, str]:
+    """Send a signal once a line holds the marker; the exit code and all that was said."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if marker in line:
+            process.send_signal(number)
+            break
+    said.append(process.stderr.read())
+    return process.wait(), "".join(said)
+
+
+def bits(folder: str) -> tuple[Any, ...]:
+    """All that a run found out, without how long it took."""
+    run = Run.open(Path(folder))
+    with (run.folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    clock = ("seconds", "images_per_second", "training_seconds", "peak_memory_bytes")
+    history = [{k: v for k, v in row.items() if k not in clock} for row in rows]
+    metrics = {k: v for k, v in run.metrics().items() if k not in clock}
+    with np.load(run.folder / "predictions.npz") as saved:
+        probabilities = saved["probabilities"].tobytes()
+    return run.status, history, metrics, probabilities
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    os.environ["TLBENCH_CACHE"] = str(folder / "cache")
+    process = start(*STATEFUL, f"hydra.run.dir={folder / 'run'}")
+    assert process.communicate()[1] is not None
+    assert process.returncode == 0
+    return bits(str(folder / "run"))
+
+
+@pytest.mark.parametrize(
+    ("marker", "number", "code"),
+    [
+        ("Computing the features", signal.SIGKILL, -9),
+        ("probe 1/2", signal.SIGKILL, -9),
+        ("finetune 1/3", signal.SIGKILL, -9),
+        ("finetune 2/3", signal.SIGTERM, 143),
+        ("finetune 3/3", signal.SIGKILL, -9),  # in the last checkpoint or in evaluation
+    ],
+)
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    uninterrupted: tuple[Any, ...], marker: str, number: int, code: int
+) -> None:
+    ended, said = signal_after(start(*STATEFUL, "hydra.run.dir=run"), marker, number)
+    assert ended == code
+    if number == signal.SIGTERM:
+        assert Run.open(Path("run")).status == "interrupted"
+        command = re.search(r"Go on with: tlbench train (resume=\S+)", said)
+        assert command is not None
+        resumed = start(command[1])
+    else:
+        resumed = start("resume=run")
+    _, said = resumed.communicate()
+    assert resumed.returncode == 0, said
+    assert bits("run") == uninterrupted
+
+
+def test_a_second_signal_ends_at_once_and_usr1_saves_and_goes_on() -> None:
+    words = (*TINY, "batch_size=4", "epochs=50", "hydra.run.dir=run")
+    process = start(*words)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "train 1/50" in line:
+            process.send_signal(signal.SIGUSR1)
+        if "Saved a checkpoint" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    said = process.stderr.read()
+    assert process.wait() == 130
+    assert "Go on with" in said
+    state = checkpoint.load(Path("run/checkpoint/latest.npz"))
+    assert state.epoch >= 1
+
+
+def test_a_completed_run_stays_as_it_is_and_more_epochs_extend_it(tlbench: Command) -> None:
+    assert tlbench("train", *TINY, "hydra.run.dir=run").code == 0
+    before = bits("run")
+    done = tlbench("train", "resume=run")
+    assert done.code == 0
+    assert "completed" in done.out
+    assert bits("run") == before
+    refused = tlbench("train", "resume=run", "head.widths=[8]", "seed=3")
+    assert refused.code == 2
+    assert "head.widths is [16] there, [8] here" in refused.error_lines[-1]
+    assert "seed is 0 there, 3 here" in refused.error_lines[-1]
+    fewer = tlbench("train", "resume=run", "epochs=1")
+    assert "epochs is 2 there, 1 here" in fewer.error_lines[-1]
+    assert bits("run") == before
+    assert tlbench("train", "resume=run", "epochs=4").code == 0
+    assert tlbench("train", *TINY, "epochs=4", "hydra.run.dir=whole").code == 0
+    assert bits("run") == bits("whole")
+
+
+def test_other_images_are_refused(tlbench: Command, photos: Path) -> None:
+    words = ("data=image_folder", f"data.root={photos}", *TINY[1:5], "epochs=1")
+    assert tlbench("train", *words, "hydra.run.dir=run").code == 0
+    next(photos.glob("*/0.png")).unlink()
+    answer = tlbench("train", "resume=run", "epochs=2")
+    assert answer.code == 2
+    assert "its data changed" in answer.error_lines[-1]
+
+
+def test_a_damaged_checkpoint_is_never_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "checkpoint" / "latest.npz"
+    state = State(stage=1, epoch=2, history=[{"loss": 0.5}], arrays={"network": [np.arange(999.0)]})
+    checkpoint.save(path, state)
+    loaded = checkpoint.load(path)
+    assert (loaded.stage, loaded.epoch, loaded.history) == (1, 2, [{"loss": 0.5}])
+    np.testing.assert_array_equal(loaded.arrays["network"][0], np.arange(999.0))
+    whole = path.read_bytes()
+    for content in (whole[:500], whole[:2000] + b"x" + whole[2001:], b"", b"text"):
+        path.write_bytes(content)
+        caplog.clear()
+        assert checkpoint.load(path) == State()
+        assert "damaged" in caplog.text
+
+
+def test_a_folder_in_use_is_refused(tlbench: Command) -> None:
+    process = start(*TINY, "epochs=200", "hydra.run.dir=run")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "train 1/200" in line:
+            break
+    answer = tlbench("train", "resume=run")
+    process.kill()
+    process.communicate()
+    assert answer.code == 2
+    assert f"in use by process {process.pid}" in answer.error_lines[-1]
+
+
+def test_a_loss_that_is_lost_stops_the_run(tlbench: Command) -> None:
+    answer = tlbench(
+        "train", *TINY, "optimizer=sgd", "learning_rate=1e30", "hydra.run.dir=run", "epochs=3"
+    )
+    assert answer.code == 1
+    assert "no longer finite in epoch 1 at step" in answer.error_lines[-1]
+    run = Run.open(Path("run"))
+    assert run.status == "failed"
+    assert "no longer finite" in run.manifest["reason"]

@@ -1,0 +1,90 @@
+"""Sweeps: a process a job, one table, and a second try that repeats nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from conftest import TINY, Answer
+from tlbench.run import Run
+
+Command = Callable[..., Answer]
+
+FROZEN = (*TINY, "trainable=false", "epochs=1", "hydra.sweep.dir=sweep")
+
+
+def test_jobs_share_features_and_end_in_one_table(tlbench: Command) -> None:
+    answer = tlbench("train", "--multirun", *FROZEN, "head.widths=[8],[12]", "n_jobs=2")
+    assert answer.code == 0, answer.err
+    runs = [Run.open(Path(f"sweep/{i}")) for i in range(2)]
+    assert [run.config().head.widths for run in runs] == [[8], [12]]
+    computed = sorted(run.manifest["features"]["images_computed"] for run in runs)
+    assert computed == [0, 375]
+    table = Path("sweep/table.md").read_text()
+    assert table.count("\n|") >= 3
+    assert Path("sweep/curves.png").is_file()
+    assert Path("sweep/report.html").is_file()
+    assert all(len(line) <= 80 for line in answer.out.splitlines())
+
+
+def test_a_job_that_fails_is_a_row_and_a_second_try_does_the_rest(tlbench: Command) -> None:
+    words = ("train", "--multirun", *FROZEN, "backbone.weights=first.keras,null")
+    answer = tlbench(*words)
+    assert answer.code == 1
+    assert "first.keras does not exist" in answer.err
+    assert "1 of 2 jobs failed" in answer.error_lines[-1]
+    assert Run.open(Path("sweep/1")).status == "completed"
+    Path("sweep/1/model.keras").rename("first.keras")
+    before = Path("sweep/1/metrics.json").stat().st_mtime_ns
+    answer = tlbench("train", "--multirun", "resume=sweep")
+    assert answer.code == 0, answer.err
+    assert "job 1 is completed already" in answer.err
+    assert Path("sweep/1/metrics.json").stat().st_mtime_ns == before
+    assert Run.open(Path("sweep/0")).status == "completed"
+
+
+def test_a_sweep_that_is_stopped_goes_on(tlbench: Command) -> None:
+    words = [sys.executable, "-m", "tlbench", "train", "--multirun", *FROZEN, "seed=0,1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("job 1"):
+            process.send_signal(signal.SIGTERM)
+            break
+    said = process.stderr.read()
+    assert process.wait() == 143
+    assert "tlbench train --multirun resume=sweep" in said
+    answer = tlbench("train", "--multirun", "resume=sweep")
+    assert answer.code == 0, answer.err
+    assert "job 0 is completed already" in answer.err
+    assert [Run.open(Path(f"sweep/{i}")).status for i in range(2)] == ["completed"] * 2
+
+
+def test_a_killed_job_is_a_row_with_its_reason() -> None:
+    words = [sys.executable, "-m", "tlbench", "train", "--multirun", *TINY]
+    words += ["epochs=1,300", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "train 2/300" in line:
+            break
+    holder = Path("sweep/1/.lock").read_text().split()[1]
+    os.kill(int(holder), signal.SIGKILL)
+    out, said = process.communicate()
+    assert process.returncode == 1
+    assert "killed by SIGKILL" in said
+    assert "killed by SIGKILL" in out
+    assert Run.open(Path("sweep/1")).status == "failed"
+    assert Run.open(Path("sweep/0")).status == "completed"
+
+
+def test_another_sweep_does_not_fit_in_the_folder(tlbench: Command) -> None:
+    assert tlbench("train", "--multirun", *FROZEN, "seed=0").code == 0
+    answer = tlbench("train", "--multirun", *FROZEN, "seed=5")
+    assert answer.code == 2
+    assert "holds another job" in answer.error_lines[-1]
+    answer = tlbench("train", "--multirun", "resume=nowhere")
+    assert answer.code == 2
+    assert "no sweep" in answer.error_lines[-1]
