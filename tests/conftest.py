@@ -118,6 +118,14 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of TINY, all layers trained; to be read, not changed."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert cli.main(["train", *TINY, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
 @pytest.fixture
 def run_copy(digits_run: Path, tmp_path: Path) -> Path:
     """A copy of that run, as training left it, for a test to change.

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,8 +115,10 @@ def test_a_second_signal_ends_at_once_and_usr1_saves_and_goes_on() -> None:
     assert state.epoch >= 1
 
 
-def test_a_completed_run_stays_as_it_is_and_more_epochs_extend_it(tlbench: Command) -> None:
-    assert tlbench("train", *TINY, "hydra.run.dir=run").code == 0
+def test_a_completed_run_stays_as_it_is_and_more_epochs_extend_it(
+    tlbench: Command, tiny_run: Path
+) -> None:
+    shutil.copytree(tiny_run, "run")
     before = bits("run")
     done = tlbench("train", "resume=run")
     assert done.code == 0

@@ -114,7 +114,7 @@ class Store:
         """A block, mapped from disk, or None when it is not what was written."""
         try:
             block = np.load(path, mmap_mode="r", allow_pickle=False).view(self.dtype)
-        except ValueError:
+        except (ValueError, EOFError):
             return None
         return block if _digest(block) == path.stem else None
 

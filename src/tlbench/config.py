@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from tlbench.errors import ConfigError
 
@@ -210,7 +211,7 @@ class Config:
 def load(source: DictConfig | Path) -> Config:
     """A checked Config from what Hydra composed, or from the config.yaml of a run."""
     try:
-        raw = OmegaConf.load(source) if isinstance(source, Path) else source
+        raw = _read(source) if isinstance(source, Path) else source
         composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
         merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
         config = OmegaConf.to_object(merged)
@@ -223,6 +224,17 @@ def load(source: DictConfig | Path) -> Config:
         config.backbone.weights = _absolute(config.backbone.weights)
     _check(config)
     return config
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        raw = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ConfigError(f"{path} is damaged: it is no YAML ({reason}).") from error
+    if not isinstance(raw, DictConfig):
+        raise ConfigError(f"{path} is damaged: it holds no settings.")
+    return raw
 
 
 def differences(

@@ -67,6 +67,12 @@ def run(words: list[str], job: Job) -> None:
             f"{error.filename} cannot be written ({error.strerror}). Choose another folder: "
             "hydra.run.dir=..., or hydra.sweep.dir=... for a --multirun."
         ) from error
+    except (AssertionError, TypeError, ValueError) as error:
+        # What Hydra's own code trips over: a job's errors are among the failures.
+        reason = str(error).partition(" : ")[0] or "a value is of no use to Hydra"
+        raise ConfigError(
+            f"The command cannot be composed: {reason}. Expected key=value."
+        ) from error
     except SystemExit as exit:  # Hydra leaves this way after --help
         if exit.code not in (0, None):
             raise

@@ -109,8 +109,11 @@ def decode(path: Path, size: int, resize: str) -> np.ndarray:
     admits (179 million).
     """
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-            warnings.simplefilter("ignore")  # of odd metadata: the pixels are what counts
+        # Pillow warns of odd metadata: the pixels are what counts.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(path, formats=FORMATS) as image,
+        ):
             image.draft("RGB", _draft_size(image, size, resize))
             upright = ImageOps.exif_transpose(image)
             return np.asarray(_square(_as_rgb(upright), size, resize))

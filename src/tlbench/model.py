@@ -64,7 +64,7 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
     x = _preprocess(pixels, cfg.backbone.preprocessing)
     x = backbone(_enlarge(x, cfg.backbone.image_size))
     features = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")(x)
-    layers = _head_layers(cfg.head, classes)
+    layers = _head_layers(cfg.head, classes, cfg.seed)
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
@@ -122,7 +122,7 @@ def _enlarge(x: Any, size: int) -> Any:
     return keras.layers.Resizing(size, size, name="resizing")(x)
 
 
-def _head_layers(cfg: config.Head, classes: int) -> list[keras.layers.Layer]:
+def _head_layers(cfg: config.Head, classes: int, seed: int) -> list[keras.layers.Layer]:
     layers: list[keras.layers.Layer] = []
     try:
         keras.activations.get(cfg.activation)
@@ -135,7 +135,9 @@ def _head_layers(cfg: config.Head, classes: int) -> list[keras.layers.Layer]:
         suffix = f"_{i}" if i else ""
         layers.append(keras.layers.Dense(width, activation=cfg.activation, name=f"dense{suffix}"))
         if cfg.dropout:
-            layers.append(keras.layers.Dropout(cfg.dropout, name=f"dropout{suffix}"))
+            # A seed of its own, so that a copy of the layer drops the same units.
+            dropout = keras.layers.Dropout(cfg.dropout, seed=seed + i, name=f"dropout{suffix}")
+            layers.append(dropout)
     # float32 whatever the precision of the rest: a softmax over half floats loses small classes.
     final = keras.layers.Dense(
         classes, activation="softmax", dtype="float32", name="classification"

@@ -1,0 +1,11 @@
+"""A few cases of each kind that fuzz.py searches thousands of."""
+
+from pathlib import Path
+
+import fuzz
+
+
+def test_no_input_ends_in_a_traceback(tmp_path: Path) -> None:
+    for name, tried, failures in fuzz.search(cases=75, seed=1, folder=tmp_path):
+        assert tried == 75
+        assert failures == [], f"{name}: {failures[0]}"
