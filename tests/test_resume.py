@@ -74,9 +74,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("marker", "number", "code"),
     [
-        ("Computing the features", signal.SIGKILL, -9),
         ("probe 1/2", signal.SIGKILL, -9),
-        ("finetune 1/3", signal.SIGKILL, -9),
         ("finetune 2/3", signal.SIGTERM, 143),
         ("finetune 3/3", signal.SIGKILL, -9),  # in the last checkpoint or in evaluation
     ],

@@ -39,8 +39,10 @@ def accelerate(network: keras.Model, policy: str) -> keras.Model:
     policy: "float32", "mixed_bfloat16" or "mixed_float16". Weights are copied; what is trainable stays so.
     """
 
-    def copy_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def copy_layer(layer: Any) -> Any:
         kind, options = layer.__class__, layer.get_config()
+        if not isinstance(layer, keras.layers.Layer):
+            return kind.from_config(options)  # plain arithmetic, which has no policy
         if kind is keras.layers.BatchNormalization and layer.axis in (-1, 3):
             kind = FusedBatchNormalization
         if policy != "float32" and layer.name != "classification":

@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         print("tlbench: interrupted", file=sys.stderr)
         return 130
     except Interrupted as interruption:
-        print(f"tlbench: {interruption}", file=sys.stderr)
+        command = interruption.resume_command
+        hint = f". Go on with: {command}" if command else ""
+        print(f"tlbench: interrupted by {interruption}{hint}", file=sys.stderr)
         return interruption.exit_code
     except BrokenPipeError:  # `tlbench ... | head` closed the pipe: nobody is left to tell
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115

@@ -222,7 +222,10 @@ def load(source: DictConfig | Path) -> Config:
     config.features.folder = _absolute(config.features.folder) or ""
     if config.backbone.weights not in (None, "imagenet"):
         config.backbone.weights = _absolute(config.backbone.weights)
-    _check(config)
+    try:
+        _check(config)
+    except TypeError as error:  # a mapping where the schema's list or number was, in an edited file
+        raise ConfigError(f"The configuration holds a value of the wrong type: {error}.") from error
     return config
 
 
@@ -329,8 +332,9 @@ def _check(c: Config) -> None:
     _check_backbone(c.backbone)
     _check_rates(c)
     _check_features(c)
-    for width in c.head.widths:
-        _require(width >= 1, "head.widths", c.head.widths, "layers of at least 1 unit")
+    widths = c.head.widths
+    whole = all(isinstance(width, int) and width >= 1 for width in widths)
+    _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
     _require(0 <= c.head.dropout < 1, "head.dropout", c.head.dropout, "at least 0 and below 1")
     for name in ("validation", "test"):
         value = getattr(c.data, name)

@@ -16,7 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from tlbench import hardware, runtimes
 from tlbench.acceleration import accelerate
 from tlbench.errors import ConfigError, DeviceError
-from tlbench.hardware import Machine, keras, tf
+from tlbench.hardware import Machine, keras, muted_stderr, tf
 
 NAMES = ("tensorflow", "openvino")
 
@@ -146,5 +146,6 @@ def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False)
     def forward(pixels: tf.Tensor) -> tf.Tensor:
         return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
-    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+    with muted_stderr():  # the optimizer of graphs says how many GPUs it sees
+        frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     return tf.function(frozen, jit_compile=True) if jit_compile else frozen

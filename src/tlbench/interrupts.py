@@ -15,9 +15,9 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, number: int, resume_command: str) -> None:
-        hint = f". Go on with: {resume_command}" if resume_command else ""
-        super().__init__(f"interrupted by {signal.Signals(number).name}{hint}")
+        super().__init__(signal.Signals(number).name)
         self.exit_code = 128 + number
+        self.resume_command = resume_command
 
 
 class Interrupts:
