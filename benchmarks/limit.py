@@ -301,7 +301,8 @@ def _trained(layer: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
-        return tape.gradient(y, [x, *layer.trainable_variables], output_gradients=tf.ones_like(y))
+        wanted = [x, *layer.trainable_variables]
+        return y, tape.gradient(y, wanted, output_gradients=tf.ones_like(y))
 
     return step
 

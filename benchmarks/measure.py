@@ -92,7 +92,7 @@ class Worker:
     def __init__(self, script: str, **settings: Any) -> None:
         words = [sys.executable, script, "--worker", json.dumps(settings)]
         env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: lives as long as the child
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._child = subprocess.Popen(
             words,
             env=env,
