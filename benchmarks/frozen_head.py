@@ -161,7 +161,7 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.tiny:
         args.repeats, args.epochs, args.image_size = 1, 2, 32
-        args.networks, args.engines = ["mobilenet"], ["tensorflow"]
+        args.networks, args.engines = ["vgg16"], ["tensorflow"]
     return args
 
 

@@ -115,7 +115,7 @@ def _arguments() -> argparse.Namespace:
     args.heads = args.heads or (20 if args.full else 4)
     if args.tiny:
         args.repeats, args.epochs, args.image_size, args.heads = 1, 2, 32, 2
-        args.networks, args.engine = ["mobilenet"], "tensorflow"
+        args.networks, args.engine = ["vgg16"], "tensorflow"
     return args
 
 

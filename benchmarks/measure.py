@@ -215,9 +215,9 @@ def publish(
     text = "\n\n".join([table(columns, rows), *notes, provenance()])
     print(text)
     if args.write:
-        page = _fill(README.read_text(encoding="utf-8"), name, f"\n\n{text}\n\n")
+        page = fill(README.read_text(encoding="utf-8"), name, f"\n\n{text}\n\n")
         for cell, value in (goals or {}).items():
-            page = _fill(page, cell, value)
+            page = fill(page, cell, value)
         README.write_text(page, encoding="utf-8")
 
 
@@ -262,7 +262,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-def _fill(page: str, name: str, text: str) -> str:
+def fill(page: str, name: str, text: str) -> str:
     """Replace what stands between a name's markers."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     if begin not in page or end not in page:

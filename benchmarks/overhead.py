@@ -59,7 +59,14 @@ def _python(*words: str, **options: object) -> measure.Outcome:
 
 def _plain(args: argparse.Namespace, trained: bool) -> measure.Outcome:
     script = str(Path(__file__).with_name("plain_keras.py"))
-    words = ["--application", "MobileNet", "--image-size", str(args.image_size), "--widths", "16"]
+    words = [
+        "--application",
+        "VGG16" if args.tiny else "MobileNet",
+        "--image-size",
+        str(args.image_size),
+        "--widths",
+        "16",
+    ]
     words += ["--epochs", "1", "--batch-size", "64", *(["--trainable"] if trained else [])]
     return _python(script, *words, until="^epoch 1")
 
@@ -67,7 +74,12 @@ def _plain(args: argparse.Namespace, trained: bool) -> measure.Outcome:
 def _tlbench(args: argparse.Namespace, trained: bool, folder: Path) -> measure.Outcome:
     """A run with no cache to find, in a folder of its own."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        words = ["data=digits", "backbone=mobilenet", "backbone.weights=null", "head.widths=[16]"]
+        words = [
+            "data=digits",
+            f"backbone={'vgg16' if args.tiny else 'mobilenet'}",
+            "backbone.weights=null",
+            "head.widths=[16]",
+        ]
         words += [f"backbone.image_size={args.image_size}", f"trainable={str(trained).lower()}"]
         return _python(
             *("-m", "tlbench", "train", *words, *STEP, f"hydra.run.dir={place}/run"),

@@ -18,6 +18,7 @@ PREPROCESSING = {
     "ResNet50": "resnet",
     "MobileNetV3Large": "mobilenet_v3",
     "MobileNet": "mobilenet",
+    "VGG16": "vgg16",
 }
 
 

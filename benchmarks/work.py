@@ -24,7 +24,7 @@ class Network:
 NETWORKS = {
     "resnet50": Network("resnet50", "ResNet50", (1024, 512), 2048),
     "mobilenetv3": Network("mobilenetv3", "MobileNetV3Large", (512, 512, 512), 960),
-    "mobilenet": Network("mobilenet", "MobileNet", (16,), 1024),  # for trying the scripts
+    "vgg16": Network("vgg16", "VGG16", (16,), 512),  # quickly built, for trying the scripts
 }
 
 
