@@ -337,6 +337,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--networks", nargs="+", choices=NETWORKS, default=["resnet50", "mobilenetv3"]
     )
+    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16", "float16"])
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.tiny:
