@@ -2,8 +2,8 @@
 
 The limit: every distinct convolution and dense layer of a network is run by itself at its real shapes,
 and the layers' own times are added up, each as often as the network has it. OpenVINO's come from its
-own counters, without the reordering of data around a layer. TensorFlow's are calls of a graph that
-holds nothing but the layer, and for training its gradients too, in memory kept between the calls.
+own counters, without the reordering of data around a layer. TensorFlow's are of a graph that
+repeats nothing but the layer, and for training its gradients too, in memory kept between them.
 Against it stands what tlbench really does with the whole network. The default takes some five minutes
 on two cores.
 """
@@ -286,13 +286,13 @@ def _tensorflow_alone(
     *,
     training: bool,
 ) -> Rate:
-    """From calls of a graph of the layer, and of its gradients where the whole is trained."""
+    """From graphs that repeat the layer, and of its gradients where the whole is trained."""
     import tensorflow as tf
 
     calls = []
     for (shape, text), count in layers.items():
         layer = _build(shape, text, precision)
-        call = _trained(layer) if training else _frozen(layer, shape, precision)
+        call = _repeated(layer, shape, precision, training=training)
         calls.append((call, tf.ones(shape, precision), count))
     batch = next(iter(layers))[0][0]
 
@@ -302,30 +302,40 @@ def _tensorflow_alone(
     return rate
 
 
-def _trained(layer: Any) -> Any:
-    """Forward and both gradients of a layer, as one graph."""
+def _repeated(layer: Any, shape: tuple[int, ...], dtype: str, *, training: bool) -> Any:
+    """(input, count) -> the layer run so often inside one graph; its gradients too when training."""
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    @tf.function
-    def step(x: Any) -> Any:
+    def once(x: Any) -> list[Any]:
+        if not training:
+            return [layer(x)]
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = layer(x)
         wanted = [x, *layer.trainable_variables]
-        return y, tape.gradient(y, wanted, output_gradients=tf.ones_like(y))
+        return [y, *tape.gradient(y, wanted, output_gradients=tf.ones_like(y))]
 
-    return step
+    @tf.function(input_signature=[tf.TensorSpec(shape, dtype), tf.TensorSpec([], tf.int32)])
+    def repeated(x: Any, count: Any) -> Any:
+        total = tf.zeros([])
+        for _ in tf.range(count):
+            for result in once(x):  # one element keeps the result from being optimized away
+                total += tf.cast(tf.reshape(result, [-1])[0], tf.float32)
+        return total
+
+    function = repeated.get_concrete_function()
+    return function if training else convert_variables_to_constants_v2(function)
 
 
 def _call_seconds(call: Any, x: Any, batches: int) -> float:
-    """Median seconds of a call, after one to warm up."""
-    call(x)
-    spent = []
-    for _ in range(batches):
-        began = time.perf_counter()
-        call(x)
-        spent.append(time.perf_counter() - began)
-    return measure.median(spent)
+    """Seconds a batch, after one to warm up."""
+    import tensorflow as tf
+
+    call(x, tf.constant(1))
+    began = time.perf_counter()
+    call(x, tf.constant(batches))
+    return (time.perf_counter() - began) / batches
 
 
 def _arguments() -> argparse.Namespace:
