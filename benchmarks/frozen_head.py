@@ -69,7 +69,7 @@ def main() -> None:
             "in 2 epochs, times the images of the whole. tlbench's runs are whole."
         )
     name = "frozen_head_full" if args.full else "frozen_head"
-    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals)
+    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals if args.full else None)
 
 
 def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> list[Series]:

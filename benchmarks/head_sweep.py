@@ -50,7 +50,7 @@ def main() -> None:
     if sizes != measured:
         notes[-1] += f" That job in turn is extrapolated from images a second on {measured} images."
     name = "head_sweep_full" if args.full else "head_sweep"
-    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals)
+    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals if args.full else None)
 
 
 def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> tuple[list, list, dict]:

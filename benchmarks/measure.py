@@ -214,6 +214,8 @@ def publish(
     """
     text = "\n\n".join([table(columns, rows), *notes, provenance()])
     print(text)
+    if args.write and args.tiny:
+        sys.exit("--tiny measures nothing: its table is not written.")
     if args.write:
         page = fill(README.read_text(encoding="utf-8"), name, f"\n\n{text}\n\n")
         for cell, value in (goals or {}).items():
