@@ -54,7 +54,7 @@ def _sides(args: argparse.Namespace, folder: Path) -> dict[str, Side]:
 
 
 def _python(*words: str, **options: object) -> measure.Outcome:
-    return measure.process([sys.executable, *words], **options)  # type: ignore[arg-type]
+    return measure.process([sys.executable, *words], **options)
 
 
 def _plain(args: argparse.Namespace, trained: bool) -> measure.Outcome:
