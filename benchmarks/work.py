@@ -1,0 +1,122 @@
+"""One piece of work as both sides do it: a network, images, epochs, and the command of each side."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cifar_like
+import measure
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone by its names, with the head that the report gave it."""
+
+    name: str  # of its file in conf/backbone
+    application: str  # in keras.applications
+    widths: tuple[int, ...]
+    features: int
+
+
+NETWORKS = {
+    "resnet50": Network("resnet50", "ResNet50", (1024, 512), 2048),
+    "mobilenetv3": Network("mobilenetv3", "MobileNetV3Large", (512, 512, 512), 960),
+    "vgg16": Network("vgg16", "VGG16", (16,), 512),  # quickly built, for trying the scripts
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images in each split."""
+
+    train: int
+    validation: int
+    test: int
+
+    def passes(self, epochs: int) -> int:
+        """Images that the backbone sees in a training that caches nothing."""
+        return epochs * (self.train + self.validation) + self.test
+
+    def __str__(self) -> str:
+        return f"{self.train:,}/{self.validation:,}/{self.test:,}"
+
+
+FULL = Sizes(45_000, 5_000, 10_000)
+LEAST = Sizes(180, 20, 40)  # one validation image of each class
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training of the head; `measured` is what plain Keras really runs of it."""
+
+    network: Network
+    root: Path
+    sizes: Sizes
+    measured: Sizes
+    epochs: int
+    image_size: int
+    batch_size: int = 64
+
+    def write_images(self) -> None:
+        cifar_like.write(self.root, self.sizes.train + self.sizes.validation, self.sizes.test)
+
+    @property
+    def extrapolated(self) -> bool:
+        return self.sizes != self.measured
+
+    def plain(self) -> measure.Outcome:
+        """Run plain Keras's script; seconds are of the whole work, see `_whole`."""
+        epochs = 2 if self.extrapolated else self.epochs
+        words: list[object] = [
+            *(sys.executable, Path(__file__).with_name("plain_keras.py")),
+            *("--application", self.network.application, "--image-size", self.image_size),
+            *("--widths", *self.network.widths, "--root", self.root),
+            *("--slice", *vars(self.measured).values()),
+            *("--epochs", epochs, "--batch-size", self.batch_size),
+        ]
+        outcome = measure.process([str(word) for word in words])
+        return self._whole(outcome) if self.extrapolated else outcome
+
+    def _whole(self, outcome: measure.Outcome) -> measure.Outcome:
+        """A measured slice -> the whole: what is not training once, each image at the slice's rate.
+
+        The rate is the second epoch's, which carries no compilation.
+        """
+        epoch = json.loads(outcome.out.splitlines()[-1])["epochs"][1]
+        each = epoch / (self.measured.train + self.measured.validation)
+        fixed = outcome.seconds - each * self.measured.passes(epochs=2)
+        seconds = fixed + each * self.sizes.passes(self.epochs)
+        return measure.Outcome(seconds, outcome.until, outcome.peak_bytes, outcome.out)
+
+    def tlbench(
+        self, cache: Path, folder: Path, engine: str, precision: str, more: Sequence[str] = ()
+    ) -> measure.Outcome:
+        """Run `tlbench train` with a cache and an output folder of its own."""
+        words = [
+            *(sys.executable, "-m", "tlbench", "train", *more),
+            *(
+                "data=cifar100",
+                f"data.root={self.root}",
+                f"data.validation={self.sizes.validation}",
+            ),
+            *(f"backbone={self.network.name}", "backbone.weights=null", "trainable=false"),
+            *(f"backbone.image_size={self.image_size}", f"epochs={self.epochs}"),
+            *(f"batch_size={self.batch_size}", f"features.engine={engine}"),
+            *(f"features.precision={precision}", f"hydra.run.dir={folder}"),
+            f"hydra.sweep.dir={folder}",
+            *(() if more else (f"head.widths={list(self.network.widths)}".replace(" ", ""),)),
+        ]
+        return measure.process(words, environment={"TLBENCH_CACHE": str(cache)})
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What a run says of its features: engine, precision, images_computed..."""
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["features"]
+
+
+def engines() -> list[str]:
+    """The feature engines that are installed."""
+    return ["tensorflow", *(["openvino"] if measure.installed("openvino") else [])]

@@ -1,0 +1,79 @@
+"""Every benchmark runs at its tiny size, shows both sides, and has a place for its table."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "benchmarks"
+SIDES = {
+    "frozen_head": ("plain Keras", "tlbench"),
+    "head_sweep": ("plain Keras (extrapolated)", "tlbench, 1 at a time"),
+    "full_training": ("plain Keras", "tlbench", "timm"),
+    "limit": ("convolutions alone", "tlbench, images/s", "features", "training"),
+    "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
+}
+TABLES = [*SIDES, "frozen_head_full", "head_sweep_full"]
+
+
+def _run(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, str(FOLDER / f"{name}.py"), *flags]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_a_tiny_run_prints_a_table_with_both_sides(name: str) -> None:
+    done = _run(name, "--tiny")
+    assert done.returncode == 0, done.stderr
+    for side in SIDES[name]:
+        assert side in done.stdout
+    header, rule, *rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) >= 2
+    assert {row.count("|") for row in (header, rule, *rows)} == {header.count("|")}
+    assert f"`python benchmarks/{name}.py --tiny`" in done.stdout
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_help_says_what_is_measured(name: str) -> None:
+    done = _run(name, "--help")
+    assert done.returncode == 0
+    assert "--write" in done.stdout
+    assert "two cores" in done.stdout  # how long it takes
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    names = re.findall(r"<!-- (.+?):begin -->", page)
+    assert len(names) == len(set(names))
+    assert set(TABLES) <= set(names)
+    for name in names:
+        assert page.index(f"<!-- {name}:begin -->") < page.index(f"<!-- {name}:end -->")
+
+
+def test_writing_replaces_what_stands_between_the_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import measure
+
+    page = "a <!-- x:begin -->old<!-- x:end --> b"
+    assert measure.fill(page, "x", "new") == "a <!-- x:begin -->new<!-- x:end --> b"
+    with pytest.raises(SystemExit):
+        measure.fill(page, "y", "new")
+
+
+def test_a_slice_of_plain_keras_is_extrapolated_by_its_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import measure
+    import work
+
+    whole, measured = work.Sizes(1000, 100, 200), work.Sizes(90, 10, 20)
+    todo = work.Work(work.NETWORKS["resnet50"], tmp_path, whole, measured, 5, 224)
+    # 7 s of start-up, then 0.1 s an image: 2 epochs of 100 images and 20 for the test.
+    outcome = measure.Outcome(7 + 22.0, float("nan"), 1, '{"epochs": [10.0, 10.0]}\n')
+    assert todo._whole(outcome).seconds == pytest.approx(7 + 0.1 * (5 * 1100 + 200))
