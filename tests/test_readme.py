@@ -1,0 +1,103 @@
+"""The README: its commands run, and a wheel holds all that they need."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import TINY, Answer
+from tlbench.cli import VERBS
+from tlbench.run import Run
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith("tlbench ")]
+
+
+def test_every_verb_has_a_command() -> None:
+    assert {shlex.split(command)[1] for command in COMMANDS} == set(VERBS)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1] == "train"])
+def test_training_commands_compose(
+    tlbench: Callable[..., Answer], command: str, photos: Path
+) -> None:
+    """Every command is refused for nothing but what its placeholders stand for."""
+    words = shlex.split(command)[1:]
+    photos.rename("my_photos")
+    if "--help" in words or "--cfg" in words:
+        assert tlbench(*words).code == 0
+        return
+    if any("resume=" in word for word in words):
+        answer = tlbench(*words)
+        assert answer.code == 2
+        assert re.search("outputs/(RUN|SWEEP) is no (run|sweep)", answer.error_lines[-1])
+        return
+    kept = [word for word in words if word not in ("n_jobs=2",)]
+    if "--multirun" in kept:
+        kept.remove("--multirun")
+        kept = [word.replace("glob(*)", "resnet50_fc").split(",[")[0] for word in kept]
+    answer = tlbench(*kept, "--cfg", "job", "--resolve")
+    assert answer.code == 0, answer.err
+
+
+def test_the_commands_after_training(
+    tlbench: Callable[..., Answer], digits_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(digits_run, tmp_path / "outputs" / "RUN")
+    shutil.copytree(digits_run, tmp_path / "outputs" / "OTHER")
+    (tmp_path / "photos").mkdir()
+    picture = tmp_path / "outputs" / "RUN" / "plots" / "curves.png"
+    shutil.copy(picture, tmp_path / "photos" / "a.png")
+    for command in COMMANDS:
+        words = shlex.split(command)[1:]
+        if words[0] in ("evaluate", "predict", "report", "cache", "summary"):
+            answer = tlbench(*words)
+            assert answer.code == 0, f"{command}: {answer.err}"
+        if words[0] == "export":  # each format has a test of its own
+            assert tlbench(*words[:2], "--format", "keras").code == 0
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_the_quickstart(tlbench: Callable[..., Answer]) -> None:
+    assert "tlbench train experiment=quickstart" in README
+    answer = tlbench("train", "experiment=quickstart", "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    assert Run.open(Path("run")).metrics()["evaluation"] >= 0.95
+    assert "random: nothing was downloaded" in answer.out
+    assert "tlbench train data=image_folder" in answer.out
+
+
+def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
+    options = ["--wheel", "--no-isolation", "--outdir", str(tmp_path)]
+    build = [sys.executable, "-m", "build", *options, str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    (tmp_path / "empty").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    words = ["train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run"]
+    command = [sys.executable, "-m", "tlbench", *words]
+    subprocess.run(
+        command, cwd=tmp_path / "empty", env=environment, check=True, capture_output=True
+    )
+    show = [sys.executable, "-c", "import tlbench; print(tlbench.__file__)"]
+    done = subprocess.run(show, env=environment, check=True, capture_output=True, text=True)
+    assert str(tmp_path / "installed") in done.stdout
+    assert Run.open(tmp_path / "empty" / "run").status == "completed"
+
+
+def test_the_picture_of_the_layout_names_every_file() -> None:
+    picture = README.partition("## How it is laid out")[2]
+    for path in [*(ROOT / "src" / "tlbench").glob("*.py"), *(ROOT / "conf").glob("*/")]:
+        if path.name not in ("__init__.py", "__main__.py"):
+            assert path.name in picture, path.name
