@@ -2,8 +2,8 @@
 
     python tests/fuzz.py --cases 2000
 
-Prints how many cases of each kind were tried, and every input that did not end in one clear line. The
-suite runs a few of each kind (test_fuzz.py).
+Hypothesis draws the cases. Prints how many of each kind were tried, and every input that did not end in
+one clear line. The suite runs a few of each kind (test_fuzz.py).
 """
 
 import argparse
@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tlbench import cli, config, images
@@ -160,14 +162,38 @@ def seed_run(folder: Path) -> None:
         (run.folder / "metrics.json").write_text(json.dumps(metrics))
 
 
-def search(cases: int, seed: int, folder: Path) -> Iterator[tuple[str, int, list[str]]]:
-    """For each kind: its name, the cases tried, and the failures found."""
+def search(cases: int, number: int, folder: Path) -> Iterator[tuple[str, int, list[str]]]:
+    """For each kind: its name, the cases tried, and the failures found. number: the seed."""
     os.chdir(folder)
     seed_run(folder)
     for name, attempt in KINDS.items():
-        rng = random.Random(f"{seed} {name}")
-        failures = [found for _ in range(cases) if (found := attempt(rng, folder))]
-        yield name, cases, failures
+        found: list[str] = []
+        _probe(attempt, cases, number, folder, found)
+        yield name, len(found), [failure for failure in found if failure]
+
+
+def _probe(
+    attempt: Callable[[random.Random, Path], str],
+    cases: int,
+    number: int,
+    folder: Path,
+    found: list[str],
+) -> None:
+    """Let Hypothesis draw so many cases of one kind; what each came to is added to `found`."""
+
+    @seed(number)
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms(use_true_random=False))
+    def probe(rng: random.Random) -> None:
+        found.append(attempt(rng, folder))
+
+    probe()
 
 
 def main() -> int:

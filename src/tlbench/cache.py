@@ -14,7 +14,9 @@ import logging
 import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -121,7 +123,7 @@ class Store:
     def _fill(self, images: Images, missing: np.ndarray, run: Compute, batch_size: int) -> None:
         """Compute and write the missing rows, block by block."""
         batches = [missing[i : i + batch_size] for i in range(0, len(missing), batch_size)]
-        padded = (images.batch(_pad(batch, batch_size)) for batch in batches)
+        padded = _ahead(lambda batch: images.batch(_pad(batch, batch_size)), batches)
         done: list[np.ndarray] = []
         began, filled = time.monotonic(), 0
         with _progress(len(missing)) as advance:
@@ -162,6 +164,17 @@ class Store:
 
 def _ids(blocks: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, "S16"), *(block["id"] for block in blocks.values())])
+
+
+def _ahead(load: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) -> Iterator[Any]:
+    """Batches in order, the next two loaded while one is computed: decoding hides behind it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        coming = deque(pool.submit(load, batch) for batch in batches[:2])
+        for batch in batches[2:]:
+            yield coming.popleft().result()
+            coming.append(pool.submit(load, batch))
+        while coming:
+            yield coming.popleft().result()
 
 
 def _pad(rows: np.ndarray, size: int) -> np.ndarray:

@@ -30,12 +30,17 @@ class Dataset:
     unreadable: list[str]  # a line for each file that was left out
 
     @functools.cached_property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits over images, labels, class names and splits."""
+    def sha256(self) -> str:
+        """64 hexadecimal digits over images, labels, class names and splits."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         for array in (self.images.ids, self.labels, *(self.splits[name] for name in SPLITS)):
             digest.update(array.tobytes())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 digits of `sha256`: enough to tell data sets apart."""
+        return self.sha256[:16]
 
     def labels_of(self, split: str) -> np.ndarray:
         """The labels of one split, in its order."""

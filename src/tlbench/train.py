@@ -15,7 +15,7 @@ from rich.markup import escape
 from tlbench import config, console, data, evaluation, hardware, model, plots, training, weights
 from tlbench.config import Config
 from tlbench.data import Dataset
-from tlbench.errors import ConfigError
+from tlbench.errors import ConfigError, RunError
 from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
 from tlbench.run import Run, atomic, file_facts, resume_command, write_json, write_text
@@ -40,6 +40,10 @@ def resume(asked: Config, overrides: list[str], command: str) -> None:
     """
     run = Run.open(Path(asked.resume or ""))
     saved = run.config()
+    if saved.config_hash != run.manifest.get("config_hash"):
+        raise RunError(
+            f"{run.folder / 'config.yaml'} is not what the run was started with: put it back."
+        )
     cfg = _extended(saved, asked, overrides)
     if run.status == "completed" and cfg == saved:
         console.out.print(f"{run.folder} is completed: nothing to do.", markup=False)
@@ -126,6 +130,7 @@ def _facts(
         "data": {
             "name": cfg.data.name,
             "fingerprint": dataset.fingerprint,
+            "sha256": dataset.sha256,
             "class_names": dataset.class_names,
             "images": {name: len(rows) for name, rows in dataset.splits.items()},
             "unreadable": dataset.unreadable,
