@@ -98,9 +98,12 @@ class Trainer:
 
     def _fit(self, source: Source, stage: Stage, state: State, began: float) -> None:
         """One stage, from where the state says; an epoch that was begun is finished first."""
-        network = source.network
+        network, optimizer = source.network, _optimizer(self.cfg, stage, self.steps)
+        if self.precision.policy == "mixed_float16" and not source.cheap_steps:
+            # Half floats lose small gradients unless the loss is scaled up (Micikevicius et al. 2018).
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         network.compile(
-            optimizer=_optimizer(self.cfg, stage, self.steps),
+            optimizer=optimizer,
             loss="sparse_categorical_crossentropy",
             metrics=["accuracy"],
             jit_compile=self.machine.jit_compile,
