@@ -53,7 +53,7 @@ def bits(folder: str) -> tuple[Any, ...]:
     run = Run.open(Path(folder))
     with (run.folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    clock = ("seconds", "images_per_second", "training_seconds", "peak_memory_bytes")
+    clock = ("seconds", "images_per_second", "training_seconds", "peak_memory_bytes", "latency_ms")
     history = [{k: v for k, v in row.items() if k not in clock} for row in rows]
     metrics = {k: v for k, v in run.metrics().items() if k not in clock}
     with np.load(run.folder / "predictions.npz") as saved:

@@ -55,7 +55,13 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
     assert {
         *("parameters", "trainable_parameters", "accuracy", "val_accuracy", "epochs"),
         *("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1", "per_class"),
-        *("training_seconds", "images_per_second", "peak_memory_bytes", "inference_accuracy"),
+        *(
+            "training_seconds",
+            "images_per_second",
+            "peak_memory_bytes",
+            "latency_ms",
+            "inference_accuracy",
+        ),
     } <= set(metrics)
     assert metrics["epochs"] == len(history(run)) == 2
     with np.load(folder / "predictions.npz", allow_pickle=False) as saved:

@@ -184,6 +184,7 @@ def _costs(members: Sequence[Numbered]) -> str:
         ("training_seconds", "Training time", "time, less is better", False),
         ("parameters", "Parameters", "parameters, less is better", False),
         ("images_per_second", "Speed", "images/s in training, more is better", True),
+        ("latency_ms", "Latency", "ms for one image, less is better", False),
     ):
         points = []
         for number, row in members:

@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tlbench import config, console, data, evaluation, hardware, model, plots, t
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.errors import ConfigError, RunError
+from tlbench.hardware import tf
 from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
 from tlbench.run import Run, atomic, file_facts, resume_command, write_json, write_text
@@ -25,6 +27,7 @@ from tlbench.training import Fitted
 log = logging.getLogger(__name__)
 
 INFERENCE_SAMPLE = 2000  # training images that are evaluated in inference mode
+LATENCY_REPEATS = 11
 WIDE_GAP = 0.1  # between training accuracy while training and in inference, worth a line
 
 
@@ -173,8 +176,22 @@ def _evaluate(
         "batch_norm_recalibrated": fitted.recalibrated,
         "training_seconds": fitted.seconds,
         "images_per_second": trained_images / fitted.seconds,
+        "latency_ms": _latency(classifier, dataset),
         "peak_memory_bytes": hardware.peak_memory_bytes(),
     }
+
+
+def _latency(classifier: Classifier, dataset: Dataset) -> float:
+    """Median milliseconds for one image at a time, after a first that compiles."""
+    image = tf.constant(dataset.images.batch(dataset.splits["test"][:1]), tf.float32)
+    forward = tf.function(lambda pixels: classifier.model(pixels, training=False))
+    forward(image)
+    times = []
+    for _ in range(LATENCY_REPEATS):
+        began = time.perf_counter()
+        forward(image).numpy()
+        times.append(time.perf_counter() - began)
+    return 1000 * float(np.median(times))
 
 
 def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
