@@ -82,7 +82,7 @@ def an_image(rng: random.Random, folder: Path) -> str:
     """An image file with bytes changed, cut off or added."""
     kind = rng.choice(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
     buffer = io.BytesIO()
-    Image.effect_noise((17, 9), 40).convert("RGB").save(buffer, kind)
+    Image.radial_gradient("L").resize((17, 9)).convert("RGB").save(buffer, kind)
     content = bytearray(buffer.getvalue())
     for _ in range(rng.randint(1, 8)):
         content[rng.randrange(len(content))] = rng.randrange(256)
@@ -100,7 +100,7 @@ def a_run_folder(rng: random.Random, folder: Path) -> str:
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(folder / "seed", run)
-    name = rng.choice([p.name for p in run.iterdir() if p.is_file()])
+    name = rng.choice(sorted(p.name for p in run.iterdir() if p.is_file()))
     content = bytearray((run / name).read_bytes())
     if rng.random() < 0.5 and content:
         content = content[: rng.randrange(len(content))]
