@@ -45,21 +45,36 @@ def test_a_job_that_fails_is_a_row_and_a_second_try_does_the_rest(tlbench: Comma
     assert Run.open(Path("sweep/0")).status == "completed"
 
 
-def test_a_sweep_that_is_stopped_goes_on(tlbench: Command) -> None:
-    words = [sys.executable, "-m", "tlbench", "train", "--multirun", *FROZEN, "seed=0,1"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ)
+def stopped_at(line_start: str, *words: str) -> str:
+    """Run a sweep and send it SIGTERM when a line begins so; what it said."""
+    command = [sys.executable, "-m", "tlbench", "train", "--multirun", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("job 1"):
+        if line.startswith(line_start):
             process.send_signal(signal.SIGTERM)
             break
     said = process.stderr.read()
     assert process.wait() == 143
+    return said
+
+
+def untimed_table(folder: str) -> list[list[str]]:
+    """The sweep's table without its last columns, which are about time and size."""
+    return [line.split("|")[:8] for line in Path(folder, "table.md").read_text().splitlines()]
+
+
+def test_a_sweep_that_is_stopped_twice_ends_in_the_same_table(tlbench: Command) -> None:
+    said = stopped_at("job 0", *FROZEN, "head.widths=[8],[12]")
     assert "tlbench train --multirun resume=sweep" in said
+    stopped_at("job 1", "resume=sweep")
     answer = tlbench("train", "--multirun", "resume=sweep")
     assert answer.code == 0, answer.err
     assert "job 0 is completed already" in answer.err
     assert [Run.open(Path(f"sweep/{i}")).status for i in range(2)] == ["completed"] * 2
+    again = (*FROZEN[:-1], "hydra.sweep.dir=whole", "head.widths=[8],[12]")
+    assert tlbench("train", "--multirun", *again).code == 0
+    assert untimed_table("sweep") == untimed_table("whole")
 
 
 def test_a_killed_job_is_a_row_with_its_reason() -> None:
