@@ -230,7 +230,7 @@ def worker(root: Path, pause: float) -> subprocess.Popen[str]:
 def test_a_killed_computation_goes_on_where_it_was(tmp_path: Path) -> None:
     first = worker(tmp_path, 0.1)
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("*/*.npy")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob("*/[!.]*.npy")) and time.monotonic() < deadline:
         time.sleep(0.02)
     first.send_signal(signal.SIGKILL)
     first.communicate()
