@@ -38,6 +38,9 @@ with muted_stderr():
     _GPUS = tf.config.list_physical_devices("GPU")
 
 
+BFLOAT16_FLAGS = frozenset(["amx_bf16", "avx512_bf16"])  # processors that multiply it natively
+
+
 @dataclass(frozen=True)
 class Machine:
     """The device that a run uses."""
@@ -79,7 +82,7 @@ def prepare(device: str, seed: int) -> Machine:
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
         return Machine("gpu", details.get("device_name", "GPU"), ampere, jit_compile=True)
     tf.config.experimental.enable_op_determinism()
-    return Machine("cpu", cpu_name(), "amx_bf16" in _cpu_flags(), jit_compile=False)
+    return Machine("cpu", cpu_name(), bool(BFLOAT16_FLAGS & _cpu_flags()), jit_compile=False)
 
 
 def policy(precision: str) -> str:

@@ -13,6 +13,8 @@ from tlbench.features import Features
 from tlbench.hardware import keras, tf
 from tlbench.model import Classifier
 
+AHEAD = 2  # batches loaded at once, and held ready
+
 
 @dataclass(frozen=True)
 class Source:
@@ -66,10 +68,7 @@ def in_order(
     """(inputs, labels) in the order of the rows, the last batch as small as it comes."""
     labels = tf.constant(dataset.labels)
     batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-    return batches.map(
-        lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    ).prefetch(tf.data.AUTOTUNE)
+    return _read_ahead(batches, lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)))
 
 
 def shuffled(
@@ -94,13 +93,19 @@ def shuffled(
     def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return source.drawn(chosen, [cfg.seed, draw]), tf.gather(labels, chosen)
 
-    return (
-        tf.data.Dataset.range(epochs.start, epochs.stop)
-        .flat_map(one_epoch)
-        .skip(first_step)
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+    chosen = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).skip(first_step)
+    return _read_ahead(chosen, load)
+
+
+def _read_ahead(chosen: tf.data.Dataset, load: Callable[..., Any]) -> tf.data.Dataset:
+    """What `load` makes of each element, in order, the next few while the network has the last.
+
+    Their number is fixed: tf.data's own tuning runs on a thread that sleeps ever longer, up to a
+    minute, and an iterator cannot end before that thread has woken up.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return chosen.map(load, num_parallel_calls=AHEAD).prefetch(AHEAD).with_options(options)
 
 
 def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
