@@ -108,6 +108,8 @@ def a_run_folder(rng: random.Random, folder: Path) -> str:
         for _ in range(rng.randint(1, 20)):
             content[rng.randrange(len(content))] = rng.randrange(256)
     (run / name).write_bytes(content)
+    if name != "manifest.json" and rng.random() < 0.5:  # so that more than a checksum is tried
+        Run.open(run).complete()
     verb = rng.choice([["report", str(run)], ["report", str(folder)], ["evaluate", str(run)]])
     if verb[0] == "evaluate":
         return quietly(lambda: Run.finished(run).config(), f"{name}: {bytes(content)!r}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer
+from tlbench.run import Run
 
 Command = Callable[..., Answer]
 
@@ -93,7 +94,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("evaluate", "{run}", "epochs=3"), "epochs"),
     (("evaluate", "{newer}"), "newer tlbench"),
     (("evaluate", "{damaged}"), "damaged"),
-    (("evaluate", "{running}"), "running"),
+    (("evaluate", "{running}"), "was killed. Go on with: tlbench train resume="),
     (("predict", "{run}"), "required"),
     (("predict", "{run}", "a_file", "--top", "0"), "--top 0"),
     (("predict", "{run}", "a_file", "--csv", "no/where.csv"), "no"),
@@ -120,13 +121,14 @@ def runs(digits_run: Path, tmp_path: Path) -> dict[str, Path]:
     for name, text in {
         "newer": json.dumps(whole | {"format": 99}),
         "damaged": json.dumps(whole)[:50],
-        "running": json.dumps(whole | {"status": "running"}),
+        "running": json.dumps(whole),
         "bare": json.dumps(whole),
     }.items():
         found[name] = tmp_path / name
         found[name].mkdir()
         (found[name] / "manifest.json").write_text(text)
         shutil.copy(digits_run / "config.yaml", found[name])
+    Run.open(found["running"]).record(status="running")
     return found
 
 

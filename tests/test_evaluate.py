@@ -10,11 +10,16 @@ from PIL import Image
 
 from tlbench import cli, evaluation
 from tlbench.errors import ConfigError
+from tlbench.run import Run
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    Run.open(folder).record(**changes)
+
+
+def seal(folder: Path) -> None:
+    """Make what a test put into a run's folder the run's own: its checksums are recorded."""
+    Run.open(folder).complete()
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,7 @@ def test_says_when_the_record_is_not_repeated(
         labels, probabilities = saved["labels"], saved["probabilities"]
     rolled = np.roll(probabilities, 1, axis=1)
     np.savez(run_copy / "predictions.npz", labels=labels, probabilities=rolled)
+    seal(run_copy)
     assert cli.main(["evaluate", str(run_copy)]) == 1
     assert "differs from the record" in capsys.readouterr().out
 
@@ -66,6 +72,7 @@ def test_says_when_the_record_is_not_repeated(
 def test_never_unpickles(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     objects = np.array([object()], dtype=object)
     np.savez(run_copy / "predictions.npz", labels=objects, probabilities=objects)
+    seal(run_copy)
     assert cli.main(["evaluate", str(run_copy)]) == 2
     assert "predictions.npz is damaged" in capsys.readouterr().err
 
@@ -100,6 +107,13 @@ def test_words_that_do_not_fit(
     assert not (run_copy / "evaluation").exists()
 
 
+def swap(path: Path, old: bytes, new: bytes) -> None:
+    """A change that leaves a file well-formed: only a checksum can tell."""
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+
+
 def remove_model(folder: Path) -> None:
     (folder / "model.keras").unlink()
 
@@ -114,7 +128,7 @@ def truncate_model(folder: Path) -> None:
 def unrecorded_text_as_model(folder: Path) -> None:
     remove_model(folder)
     (folder / "model.keras").write_text("not a model")
-    edit_manifest(folder, model=None)
+    seal(folder)
 
 
 def model_that_runs_code(folder: Path) -> None:
@@ -126,7 +140,7 @@ def model_that_runs_code(folder: Path) -> None:
     model = keras.Model(pixels, keras.layers.Lambda(lambda x: x * 2)(outputs))
     remove_model(folder)
     model.save(folder / "model.keras")
-    edit_manifest(folder, model=None)
+    seal(folder)
 
 
 def model_of_other_classes(folder: Path) -> None:
@@ -136,7 +150,7 @@ def model_of_other_classes(folder: Path) -> None:
     model = keras.Model(pixels, keras.layers.Dense(3)(keras.layers.Flatten()(pixels)))
     remove_model(folder)
     model.save(folder / "model.keras")
-    edit_manifest(folder, model=None)
+    seal(folder)
 
 
 def model_that_names_a_command(folder: Path) -> None:
@@ -147,7 +161,7 @@ def model_that_names_a_command(folder: Path) -> None:
         archive.writestr("metadata.json", "{}")
         archive.writestr("config.json", json.dumps(call))
         archive.writestr("model.weights.h5", b"")
-    edit_manifest(folder, model=None)
+    seal(folder)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +169,7 @@ def model_that_names_a_command(folder: Path) -> None:
     [
         (lambda f: (f / "manifest.json").unlink(), "is no run"),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged"),
-        (lambda f: edit_manifest(f, status="running"), "still running"),
+        (lambda f: edit_manifest(f, status="running"), "was killed. Go on with: tlbench"),
         (lambda f: edit_manifest(f, status="failed", reason="no space"), "failed"),
         (lambda f: edit_manifest(f, status="failed", reason="no space"), "no space"),
         (lambda f: edit_manifest(f, format=99), "newer tlbench"),
@@ -164,13 +178,16 @@ def model_that_names_a_command(folder: Path) -> None:
         (lambda f: (f / "config.yaml").write_text("a: [b"), "config.yaml is damaged"),
         (lambda f: (f / "config.yaml").write_bytes(b"\xff\xfe\x00"), "config.yaml is damaged"),
         (remove_model, "has no model.keras"),
-        (truncate_model, "is damaged: it is not the file that training saved"),
+        (truncate_model, "model.keras is damaged: it is not what the run wrote"),
         (unrecorded_text_as_model, "cannot be loaded as a Keras model"),
         (model_that_runs_code, "cannot be loaded as a Keras model"),
         (model_that_names_a_command, "cannot be loaded as a Keras model"),
         (model_of_other_classes, "Expected square RGB images to 10 classes"),
         (lambda f: (f / "predictions.npz").unlink(), "no predictions.npz"),
         (lambda f: (f / "metrics.json").write_text("{"), "metrics.json is damaged"),
+        (lambda f: swap(f / "metrics.json", b"0.9", b"0.8"), "metrics.json is damaged"),
+        (lambda f: swap(f / "manifest.json", b"digits", b"digitz"), "manifest.json is damaged"),
+        (lambda f: swap(f / "config.yaml", b"seed: 0", b"seed: 1"), "config.yaml is damaged"),
     ],
 )
 def test_folders_that_cannot_be_evaluated(

@@ -69,7 +69,7 @@ def make_run(
         },
     }
     run = Run.start(folder, cfg, "tlbench train " + " ".join(overrides), facts)
-    if status != "running":
+    if status not in ("running", "completed"):
         run.record(status=status, **({"reason": reason} if reason else {}))
     if status != "completed":
         return folder
@@ -95,6 +95,7 @@ def make_run(
         lines.append(f"train,{epoch},{2 - share},{share},{2.1 - share},{share - 0.02},0.001,12")
     (folder / "history.csv").write_text("\n".join(lines) + "\n")
     (folder / "model.keras").write_bytes(b"0" * 1000)
+    run.complete()
     return folder
 
 
@@ -278,6 +279,7 @@ def test_tolerance_includes_its_end(tmp_path):
     folder = make_run(tmp_path / "a", "report=resnet50_fc", parameters=26_220_948)
     found = json.loads((folder / "metrics.json").read_text())
     write_json(folder / "metrics.json", {**found, "evaluation": 0.6551 + 0.02})
+    Run.open(folder).complete()
     (row,) = rows.rows(results.collect([tmp_path]))
     assert row.verdict(0.02) == []
     assert row.verdict(0.0199) == ["evaluation"]
@@ -476,23 +478,27 @@ def test_nothing_is_written_when_anything_cannot_be(runs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("file", "content"),
+    ("file", "content", "sealed"),
     [
-        ("manifest.json", "{"),
-        ("manifest.json", '{"status": "completed", "data": {"class_names": [1]}}'),
-        ("manifest.json", '{"status": "completed", "format": 99}'),
-        ("metrics.json", "[]"),
-        ("metrics.json", '{"evaluation": "high"}'),
-        ("metrics.json", '{"evaluation": NaN}'),
-        ("metrics.json", '{"evaluation": 0.5, "test_images": -1}'),
-        ("metrics.json", "{"),
-        ("config.yaml", "a: ["),
-        ("config.yaml", ""),
+        ("manifest.json", "{", False),
+        ("manifest.json", '{"status": "completed"}', False),
+        ("manifest.json", '{"status": "completed", "format": 99}', False),
+        ("metrics.json", '{"evaluation": 0.5}', False),
+        # What follows was written by something that knows how to record checksums.
+        ("metrics.json", "[]", True),
+        ("metrics.json", '{"evaluation": "high"}', True),
+        ("metrics.json", '{"evaluation": NaN}', True),
+        ("metrics.json", '{"evaluation": 0.5, "test_images": -1}', True),
+        ("metrics.json", "{", True),
+        ("config.yaml", "a: [", True),
+        ("config.yaml", "", True),
     ],
 )
-def test_damaged_runs_are_told_and_the_rest_is_shown(tmp_path, capsys, file, content):
+def test_damaged_runs_are_told_and_the_rest_is_shown(tmp_path, capsys, file, content, sealed):
     folder = make_run(tmp_path / "bad", images=40)
     (folder / file).write_text(content)
+    if sealed:
+        Run.open(folder).complete()
     refused(capsys, tmp_path)  # nothing else is there
     make_run(tmp_path / "good", images=40)
     assert report(tmp_path) == 1
@@ -507,6 +513,7 @@ def test_damaged_runs_are_told_and_the_rest_is_shown(tmp_path, capsys, file, con
 def test_damaged_predictions(tmp_path, capsys, content):
     folder = make_run(tmp_path / "a", images=40)
     (folder / "predictions.npz").write_bytes(content)
+    Run.open(folder).complete()
     make_run(tmp_path / "b", "head=exp", images=40)
     assert "predictions.npz is damaged" in refused(capsys, tmp_path, "--compare", "a", "b")
     assert report(tmp_path, "--html", tmp_path / "r.html") == 0
@@ -514,17 +521,23 @@ def test_damaged_predictions(tmp_path, capsys, content):
 
 
 def test_predictions_are_never_unpickled(tmp_path):
+    folder = make_run(tmp_path / "a", images=40)
     objects = np.array([print], dtype=object)
-    np.savez(tmp_path / "predictions.npz", labels=objects, probabilities=objects)
+    np.savez(folder / "predictions.npz", labels=objects, probabilities=objects)
+    Run.open(folder).complete()
     with pytest.raises(RunError, match="damaged"):
-        artifacts.predictions(tmp_path)
+        artifacts.predictions(folder)
 
 
 @pytest.mark.parametrize("content", ["", "epoch\n", "stage,epoch,loss\ntrain,x,1\n"])
-def test_damaged_history(tmp_path, content):
-    (tmp_path / "history.csv").write_text(content)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_damaged_history(tmp_path, content, sealed):
+    folder = make_run(tmp_path / "a", images=40)
+    (folder / "history.csv").write_text(content)
+    if sealed:
+        Run.open(folder).complete()
     with pytest.raises(RunError, match="damaged"):
-        artifacts.history(tmp_path)
+        artifacts.history(folder)
 
 
 # ---------------------------------------------------------------- the verb

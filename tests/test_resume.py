@@ -167,10 +167,13 @@ def test_a_folder_in_use_is_refused(tlbench: Command) -> None:
         if "train 1/200" in line:
             break
     answer = tlbench("train", "resume=run")
+    evaluated = tlbench("evaluate", "run")
     process.kill()
     process.communicate()
     assert answer.code == 2
     assert f"in use by process {process.pid}" in answer.error_lines[-1]
+    assert "still running" in evaluated.error_lines[-1]
+    assert "was killed. Go on with" in tlbench("evaluate", "run").error_lines[-1]
 
 
 def test_a_loss_that_is_lost_stops_the_run(tlbench: Command) -> None:

@@ -11,6 +11,7 @@ from conftest import TINY, make_config
 from tlbench import model, weights
 from tlbench.errors import WeightsError
 from tlbench.hardware import keras
+from tlbench.run import Run
 
 
 def network(*, top: bool, alpha: float = 0.25, classes: int = 7) -> keras.Model:
@@ -85,9 +86,10 @@ def older_full_with_other_names(folder: Path) -> keras.Model:
 
 @saved
 def earlier_run(folder: Path) -> keras.Model:
-    built = model.build(make_config(*TINY, "seed=9"), (8, 8, 3), 10)
-    (folder / "run").mkdir()
-    built.model.save(folder / "run" / "model.keras")
+    cfg = make_config(*TINY, "seed=9")
+    built = model.build(cfg, (8, 8, 3), 10)
+    with Run.start(folder / "run", cfg, "tlbench train", {"data": {"class_names": ["a"]}}) as run:
+        built.model.save(run.model)
     return built.backbone
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tlbench.errors import RunError
+from tlbench.run import Run
 
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 
@@ -17,12 +18,10 @@ def history(folder: Path) -> list[dict[str, float | str]]:
 
     Raises RunError when the file is missing or damaged.
     """
-    path = folder / "history.csv"
+    path = Run.open(folder).file("history.csv")
     try:
         with path.open(newline="", encoding="utf-8") as file:
             records = [_epoch(line) for line in csv.DictReader(file)]
-    except FileNotFoundError:
-        raise RunError(f"{folder} has no history.csv.") from None
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(f"{path} is damaged ({error}).") from None
     if not records:
@@ -38,16 +37,14 @@ def _epoch(line: dict[str, str]) -> dict[str, float | str]:
 
 
 def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Test labels (images,) and the classes predicted for them, in the order of the test set.
+    """Test labels, (images,), and the probabilities given to them, (images, classes), in one order.
 
     Raises RunError when predictions.npz is missing or damaged; nothing in it is unpickled.
     """
-    path = folder / "predictions.npz"
+    path = Run.open(folder).file("predictions.npz")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             labels, probabilities = saved["labels"], saved["probabilities"]
-    except FileNotFoundError:
-        raise RunError(f"{folder} has no predictions.npz.") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
     fits = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1] and len(labels)
@@ -56,4 +53,4 @@ def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     )
     if not (fits and whole and 0 <= labels.min() <= labels.max() < probabilities.shape[1]):
         raise RunError(f"{path} is damaged (labels and probabilities do not fit each other).")
-    return labels, probabilities.argmax(axis=1)
+    return labels, probabilities

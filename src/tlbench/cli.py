@@ -222,5 +222,7 @@ def describe(error: Exception) -> tuple[str, int]:
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{where}", 2
     kind = type(error).__name__
+    if kind in ("MemoryError", "ResourceExhaustedError"):
+        return "Out of memory. Close other programs, or give less at a time.", 2
     text = " ".join(str(error).split())
     return f"internal error, please report it: {kind}: {text} (--traceback shows where)", 70

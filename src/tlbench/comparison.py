@@ -105,7 +105,7 @@ def _pair(a: Result, b: Result) -> Pair:
     (labels, ours), (others, theirs) = (artifacts.predictions(run.folder) for run in (a, b))
     if not np.array_equal(labels, others):
         raise RunError(f"{a.folder} and {b.folder} were tested on different images.")
-    right_a, right_b = ours == labels, theirs == labels
+    right_a, right_b = (found.argmax(axis=1) == labels for found in (ours, theirs))
     return Pair(
         seed=a.settings.get("seed"),
         a=float(right_a.mean()),

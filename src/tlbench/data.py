@@ -2,19 +2,15 @@
 
 import functools
 import hashlib
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from tlbench import config, images
+from tlbench import config
 from tlbench.config import suggest
 from tlbench.errors import ConfigError, DataError
-from tlbench.images import ArrayImages, Images
-
-log = logging.getLogger(__name__)
+from tlbench.images import Images
+from tlbench.sources import SOURCES, Contents
 
 SPLITS = ("train", "validation", "test")
 
@@ -47,24 +43,6 @@ class Dataset:
         return self.labels[self.splits[split]]
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a source holds before it is split; `part` says which split a row is bound to, or ""."""
-
-    images: Images
-    labels: np.ndarray
-    part: np.ndarray
-    class_names: list[str] | None = None
-    unreadable: tuple[str, ...] = ()
-
-
-def class_names(cfg: config.Data) -> list[str]:
-    """The classes, in label order, without reading an image."""
-    if cfg.class_names is not None:
-        return list(cfg.class_names)
-    return _folder_classes(_folder_parts(_existing(cfg.root)))
-
-
 def load(cfg: config.Data, image_size: int) -> Dataset:
     """Read, check and split a data set.
 
@@ -84,7 +62,7 @@ def load_for_testing(cfg: config.Data, image_size: int) -> Dataset:
     return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
 
 
-def _read(cfg: config.Data, image_size: int) -> tuple[list[str], Loaded]:
+def _read(cfg: config.Data, image_size: int) -> tuple[list[str], Contents]:
     """Class names and what the source holds, checked against each other."""
     if cfg.source not in SOURCES:
         raise ConfigError(f"Unknown data.source '{cfg.source}'. {suggest(cfg.source, SOURCES)}")
@@ -97,7 +75,7 @@ def _read(cfg: config.Data, image_size: int) -> tuple[list[str], Loaded]:
 # ---------------------------------------------------------------- splits
 
 
-def _split(cfg: config.Data, loaded: Loaded, names: list[str]) -> dict[str, np.ndarray]:
+def _split(cfg: config.Data, loaded: Contents, names: list[str]) -> dict[str, np.ndarray]:
     """Rows of each split: what the source bound stays, the rest is drawn, stratified by class."""
     free, test, validation = (np.flatnonzero(loaded.part == p) for p in ("", "test", "validation"))
     if cfg.test is not None and not len(test):
@@ -183,182 +161,3 @@ def _check_classes(cfg: config.Data, names: list[str], labels: np.ndarray) -> No
             f"{f', nor have {len(missing) - 1} other classes' if len(missing) > 1 else ''}. "
             "Add images or leave the class out."
         )
-
-
-def _existing(root: str | None) -> Path:
-    path = Path(root or "")
-    if not root or not path.exists():
-        raise DataError(
-            f"data.root={root} does not exist. Set data.root to the folder with the data."
-        )
-    if not path.is_dir():
-        raise DataError(f"data.root={root} is a file. Set data.root to the folder with the data.")
-    return path
-
-
-# ---------------------------------------------------------------- sources
-
-
-def _digits(cfg: config.Data, image_size: int) -> Loaded:
-    """scikit-learn's embedded digits: 8 x 8 gray in 0-16, brought to RGB in 0-255."""
-    del cfg, image_size
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    gray = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    pixels = np.repeat(gray[..., None], 3, axis=-1)
-    return _unbound(ArrayImages.of(pixels), digits.target)
-
-
-def _unbound(table: Images, labels: np.ndarray) -> Loaded:
-    return Loaded(table, labels.astype(np.int64), np.full(len(table), "", dtype="U10"))
-
-
-def _cifar(
-    folder: str,
-    files: dict[str, list[str]],
-    key: str,
-    loader: str,
-    cfg: config.Data,
-    image_size: int,
-) -> Loaded:
-    """CIFAR in its official layout under data.root, or through Keras's own download."""
-    del image_size
-    parts = (
-        _official(_existing(cfg.root), folder, files, key)
-        if cfg.root
-        else _downloaded(loader, key, cfg)
-    )
-    pixels = np.concatenate([parts["train"][0], parts["test"][0]])
-    labels = np.concatenate([parts["train"][1], parts["test"][1]]).astype(np.int64).ravel()
-    part = np.full(len(labels), "", dtype="U10")
-    part[len(parts["train"][1]) :] = "test"
-    return Loaded(ArrayImages.of(np.ascontiguousarray(pixels)), labels, part)
-
-
-def _official(
-    root: Path, folder: str, files: dict[str, list[str]], key: str
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The pickled batches that the data set's authors publish, read without running any of it."""
-    # Keras's reader admits NumPy arrays and nothing else from a pickle.
-    from keras.src.datasets.cifar import load_batch
-
-    base = root / folder if (root / folder).is_dir() else root
-    parts = {}
-    for part, names in files.items():
-        batches = []
-        for name in names:
-            if not (base / name).is_file():
-                raise DataError(
-                    f"data.root={root} has no file '{name}'. Expected the official {folder} folder, or its parent."
-                )
-            try:
-                pixels, labels = load_batch(str(base / name), label_key=key)
-            except Exception as error:  # a damaged pickle raises nearly anything
-                raise DataError(
-                    f"{base / name} is damaged or not a batch of {folder} ({error})."
-                ) from error
-            batches.append((pixels.transpose(0, 2, 3, 1), np.asarray(labels)))
-        parts[part] = (
-            np.concatenate([b[0] for b in batches]),
-            np.concatenate([b[1] for b in batches]),
-        )
-    return parts
-
-
-def _downloaded(
-    loader: str, key: str, cfg: config.Data
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Keras's loader: downloads with a hash check, keeps the files under ~/.keras."""
-    import keras
-
-    module = getattr(keras.datasets, loader)
-    options = {} if loader == "cifar10" else {"label_mode": key.partition("_")[0]}
-    log.info("Loading %s through Keras (downloaded once, kept under ~/.keras)", loader)
-    try:
-        train, test = module.load_data(**options)
-    except Exception as error:  # Keras raises a bare Exception when the network is not there
-        raise DataError(
-            f"{cfg.name} could not be downloaded ({error}). Set data.root to a folder that holds its official "
-            "files, or train on data=digits, which needs no network."
-        ) from error
-    return {"train": train, "test": test}
-
-
-_CIFAR100 = ("cifar-100-python", {"train": ["train"], "test": ["test"]})
-_CIFAR10 = (
-    "cifar-10-batches-py",
-    {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
-)
-
-
-# ---------------------------------------------------------------- folders of images
-
-_PART_NAMES = {"train": "", "validation": "validation", "val": "validation", "test": "test"}
-
-
-def _image_folder(cfg: config.Data, image_size: int) -> Loaded:
-    """One folder a class, or train/val/test folders with one folder a class each."""
-    root = _existing(cfg.root)
-    parts = _folder_parts(root)
-    names = list(cfg.class_names or _folder_classes(parts))
-    paths, labels, bound = [], [], []
-    for part, folder in parts:
-        for name in sorted(p.name for p in folder.iterdir() if _is_class(p)):
-            if name not in names:
-                raise DataError(
-                    f"{folder / name} is no class of {', '.join(names[:20])}. Rename it or list it in data.class_names."
-                )
-            files = sorted(
-                p
-                for p in (folder / name).rglob("*")
-                if p.suffix.lower() in images.SUFFIXES and p.is_file()
-            )
-            paths += files
-            labels += [names.index(name)] * len(files)
-            bound += [part] * len(files)
-    if not paths:
-        raise DataError(
-            f"data.root={root} holds no images. Expected one folder a class with "
-            f"{', '.join(sorted(images.SUFFIXES))} files."
-        )
-    log.info("Reading %d images in %d classes from %s", len(paths), len(names), root)
-    table, good, unreadable = images.read(
-        paths, image_size, cfg.resize, cfg.memory_limit_gb * 2**30
-    )
-    if unreadable and cfg.unreadable == "refuse":
-        raise DataError(
-            f"{len(unreadable)} of {len(paths)} images cannot be read, the first: {unreadable[0]} "
-            "Mend or remove them, or set data.unreadable=skip."
-        )
-    return Loaded(
-        table,
-        np.asarray(labels, np.int64)[good],
-        np.asarray(bound, dtype="U10")[good],
-        names,
-        tuple(unreadable),
-    )
-
-
-def _folder_parts(root: Path) -> list[tuple[str, Path]]:
-    """(split it is bound to, folder of class folders) for each part under a root."""
-    parts = [(split, root / name) for name, split in _PART_NAMES.items() if (root / name).is_dir()]
-    return parts if any(folder.name == "train" for _, folder in parts) else [("", root)]
-
-
-def _folder_classes(parts: list[tuple[str, Path]]) -> list[str]:
-    """Class names in label order: the training part's folders, sorted."""
-    return sorted(p.name for p in parts[0][1].iterdir() if _is_class(p))
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith((".", "__"))
-
-
-SOURCES: dict[str, Callable[[config.Data, int], Loaded]] = {
-    "cifar100_coarse": functools.partial(_cifar, *_CIFAR100, "coarse_labels", "cifar100"),
-    "cifar100_fine": functools.partial(_cifar, *_CIFAR100, "fine_labels", "cifar100"),
-    "cifar10": functools.partial(_cifar, *_CIFAR10, "labels", "cifar10"),
-    "digits": _digits,
-    "image_folder": _image_folder,
-}

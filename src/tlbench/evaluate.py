@@ -12,10 +12,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from tlbench import console, evaluation, hydra_app, loaded, plots
+from tlbench import artifacts, console, evaluation, hydra_app, loaded, plots
 from tlbench.config import Config
 from tlbench.data import Dataset
-from tlbench.errors import RunError
 from tlbench.loaded import Loaded
 from tlbench.run import Run, write_json
 
@@ -95,7 +94,7 @@ def _compare(
         return Comparison(
             False, "differs from the record: the data is not what the run was trained and tested on"
         )
-    old_labels, old = _recorded(run)
+    old_labels, old = artifacts.predictions(run.folder)
     if old.shape != probabilities.shape or not np.array_equal(old_labels, labels):
         return Comparison(False, "differs from the record: predictions.npz is of other test images")
     difference = float(abs(old - probabilities).max())
@@ -120,24 +119,9 @@ def _compare(
     return Comparison(False, f"differs from the record: {changed}", difference)
 
 
-def _recorded(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Test labels and probabilities that training kept. Raises RunError when they are damaged."""
-    path = run.folder / "predictions.npz"
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            return saved["labels"], saved["probabilities"]
-    except FileNotFoundError:
-        raise RunError(f"{run.folder} has no predictions.npz to compare with.") from None
-    except Exception as error:  # a damaged archive raises nearly anything
-        raise RunError(f"{path} is damaged ({error}).") from error
-
-
 def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> str | None:
     """The first recorded figure that the recorded predictions do not give."""
-    try:
-        recorded = run.metrics()
-    except ValueError as error:
-        raise RunError(f"{run.folder / 'metrics.json'} is damaged ({error}).") from error
+    recorded = run.metrics()
     now = evaluation.metrics(labels, probabilities, run.class_names)
     for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1"):
         value = recorded.get(name)

@@ -13,7 +13,7 @@ from tlbench import engines, weights
 from tlbench.cache import Store, prune
 from tlbench.config import Config
 from tlbench.data import Dataset
-from tlbench.hardware import Machine, keras
+from tlbench.hardware import Machine, enough_memory, keras
 from tlbench.images import Images
 from tlbench.model import Classifier
 
@@ -56,6 +56,11 @@ class _Mirrored:
 
 def compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine) -> Features:
     """The features of every image that a split of the data set uses, from the cache where they are."""
+    with enough_memory(f"features.batch_size={cfg.features.batch_size}"):
+        return _compute(classifier, dataset, cfg, machine)
+
+
+def _compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine) -> Features:
     began = time.perf_counter()
     network = classifier.features
     rows = np.sort(np.concatenate(list(dataset.splits.values())))

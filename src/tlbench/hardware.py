@@ -85,6 +85,17 @@ def prepare(device: str, seed: int) -> Machine:
     return Machine("cpu", cpu_name(), bool(BFLOAT16_FLAGS & _cpu_flags()), jit_compile=False)
 
 
+@contextlib.contextmanager
+def enough_memory(setting: str) -> Iterator[None]:
+    """Name the setting to lower, as it was typed, where the block runs out of memory."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise DeviceError(
+            f"Out of memory at {setting}. Lower it, or backbone.image_size."
+        ) from error
+
+
 def policy(precision: str) -> str:
     """The Keras dtype policy of a precision: variables stay float32 in each."""
     return "float32" if precision == "float32" else f"mixed_{precision}"

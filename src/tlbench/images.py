@@ -5,6 +5,7 @@ image shows, the same for equal images wherever they stand.
 """
 
 import hashlib
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -67,7 +68,10 @@ class ArrayImages:
 
 @dataclass
 class FileImages:
-    """Images decoded from their files, in parallel, each time they are asked for."""
+    """Images decoded from their files, in parallel, each time they are asked for.
+
+    A file that has changed or gone since its digest was taken raises DataError.
+    """
 
     paths: Sequence[Path]
     ids: np.ndarray
@@ -85,7 +89,11 @@ class FileImages:
         return np.stack(list(_POOL.map(self._decode, indices)))
 
     def _decode(self, index: int) -> np.ndarray:
-        return decode(self.paths[index], self.size, self.resize)
+        path, content = self.paths[index], _content(self.paths[index])
+        (now,) = as_ids([_file_digest(content, self.size, self.resize)])
+        if now != self.ids[index]:
+            raise DataError(f"{path} has changed since the run began. Train anew.")
+        return _decoded(path, content, self.size, self.resize)
 
 
 def as_ids(digests: Sequence[bytes]) -> np.ndarray:
@@ -95,6 +103,11 @@ def as_ids(digests: Sequence[bytes]) -> np.ndarray:
 
 def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
+def _file_digest(content: bytes, size: int, resize: str) -> bytes:
+    """The same file decoded otherwise is another image."""
+    return _digest(content + f"{size} {resize}".encode())
 
 
 # Pillow releases the interpreter's lock while it decodes and resizes, so threads use every core.
@@ -108,11 +121,22 @@ def decode(path: Path, size: int, resize: str) -> np.ndarray:
     DataError with the reason when the file is no image, is damaged, or has more pixels than Pillow
     admits (179 million).
     """
+    return _decoded(path, _content(path), size, resize)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
     try:
         # Pillow warns of odd metadata: the pixels are what counts.
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(path, formats=FORMATS) as image,
+            Image.open(io.BytesIO(content), formats=FORMATS) as image,
         ):
             image.draft("RGB", _draft_size(image, size, resize))
             upright = ImageOps.exif_transpose(image)
@@ -120,7 +144,7 @@ def decode(path: Path, size: int, resize: str) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):
-            reason = "an empty file" if path.stat().st_size == 0 else "in no format known here"
+            reason = "in no format known here" if content else "an empty file"
         raise DataError(f"{path}: not a readable image ({reason}).") from error
 
 
@@ -167,11 +191,11 @@ def read(
 
     def check(index: int) -> str | None:
         try:
-            decoded = decode(paths[index], size, resize)
+            content = _content(paths[index])
+            decoded = _decoded(paths[index], content, size, resize)
         except DataError as error:
             return str(error)
-        # The same file decoded otherwise is another image.
-        digests[index] = _digest(paths[index].read_bytes() + f"{size} {resize}".encode())
+        digests[index] = _file_digest(content, size, resize)
         if pixels is not None:
             pixels[index] = decoded
         return None

@@ -1,14 +1,16 @@
 """What a stage reads: images or cached features, shuffled and augmented from (seed, epoch, step) alone."""
 
+import contextlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tlbench.config import Config
 from tlbench.data import Dataset
+from tlbench.errors import TlbenchError
 from tlbench.features import Features
 from tlbench.hardware import keras, tf
 from tlbench.model import Classifier
@@ -24,14 +26,30 @@ class Source:
     inputs: Callable[[tf.Tensor], tf.Tensor]  # rows -> inputs as they are
     drawn: Callable[[tf.Tensor, list[Any]], tf.Tensor]  # rows, seed -> augmented inputs
     cheap_steps: bool  # a step is so short that Python between steps would show
+    failures: list[TlbenchError] = field(default_factory=list)  # what reading raised, see `told`
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Raise what went wrong in reading, where TensorFlow would raise an account of its threads."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise self.failures[0] if self.failures else error from error
 
 
 def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
     """Pixels for a whole network; decoding runs in the images' own threads."""
-    table = dataset.images
+    table, failures = dataset.images, list[TlbenchError]()
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        try:
+            return table.batch(rows)
+        except TlbenchError as error:
+            failures.append(error)
+            raise
 
     def inputs(rows: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(table.batch, [rows], tf.uint8, stateful=False)
+        images = tf.numpy_function(read, [rows], tf.uint8, stateful=False)
         return tf.ensure_shape(images, (None, *table.shape))
 
     def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
@@ -41,7 +59,7 @@ def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
             images = tf.where(flips, images[:, :, ::-1], images)
         return _shift(images, cfg.augment.shift, seed) if cfg.augment.shift else images
 
-    return Source(network, inputs, drawn, cheap_steps=False)
+    return Source(network, inputs, drawn, cheap_steps=False, failures=failures)
 
 
 def from_features(classifier: Classifier, frozen: Features) -> Source:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlbench import console, data
+from tlbench import console, data, sources
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.errors import DataError, RunError
@@ -54,7 +54,9 @@ class Loaded:
         every: all of its images are test images. Raises DataError with the difference when the
         classes are not the run's.
         """
-        check_classes(self.run.class_names, data.class_names(cfg.data))  # before any image is read
+        check_classes(
+            self.run.class_names, sources.class_names(cfg.data)
+        )  # before any image is read
         dataset = (data.load_for_testing if every else data.load)(cfg.data, self.size)
         if dataset.images.shape != self.model.input_shape[1:]:
             raise DataError(

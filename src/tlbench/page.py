@@ -282,10 +282,10 @@ def _counts(row: Row, classes: int) -> np.ndarray:
     """Confusion counts, (classes, classes), summed over the runs of a row."""
     total = np.zeros((classes, classes), np.int64)
     for run in row.runs:
-        labels, predicted = artifacts.predictions(run.folder)
-        if max(labels.max(), predicted.max()) >= classes:
-            raise RunError(f"{run.folder / 'predictions.npz'} has more classes than the run.")
-        total += evaluation.confusion(labels, predicted, classes)
+        labels, probabilities = artifacts.predictions(run.folder)
+        if probabilities.shape[1] != classes:
+            raise RunError(f"{run.folder / 'predictions.npz'} has other classes than the run.")
+        total += evaluation.confusion(labels, probabilities.argmax(axis=1), classes)
     return total
 
 

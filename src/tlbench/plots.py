@@ -9,13 +9,12 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure  # not pyplot: it looks for screens, and takes longer to import
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 
 from tlbench import console
 from tlbench.run import atomic
-
-matplotlib.use("agg")
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
 STYLE = {
     "axes.spines.top": False,
@@ -32,16 +31,16 @@ STYLE = {
 }
 
 
-def _save(figure: Any, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     with atomic(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
-    plt.close(figure)
 
 
 def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Accuracy and loss over epochs, training and validation, with a line where a stage begins."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.subplots(1, 2)
         for axis, name in zip(axes, ("accuracy", "loss"), strict=True):
             _training_and_validation(axis, history, name)
             axis.set(title=name, xlabel="epoch")
@@ -58,14 +57,10 @@ def all_curves(histories: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], pat
     """
     across = min(len(histories), 5)
     rows = 2 * math.ceil(len(histories) / across)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows,
-            across,
-            figsize=(2.7 * across + 0.6, 2.2 * rows + 0.3),
-            layout="constrained",
-            squeeze=False,
-        )
+    with matplotlib.rc_context(STYLE):
+        size = (2.7 * across + 0.6, 2.2 * rows + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, across, squeeze=False)
         for i, (name, history) in enumerate(histories):
             pair = [axes[2 * (i // across) + below, i % across] for below in (0, 1)]
             for axis, measure in zip(pair, ("accuracy", "loss"), strict=True):
@@ -115,8 +110,9 @@ def confusion_matrix(
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(class_names)
     side = float(np.clip(2.2 + 0.34 * classes, 4.5, 22))
-    with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(side + 1, side), layout="constrained")
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axis = figure.subplots()
         image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
         size = 9 if classes <= 30 else 5
         axis.set_xticks(
@@ -127,10 +123,8 @@ def confusion_matrix(
         if classes <= 30:
             for row, column in zip(*np.nonzero(counts), strict=True):
                 color = "white" if share[row, column] > 0.6 else "black"
-                axis.text(
-                    *(column, row, str(counts[row, column])),
-                    **{"ha": "center", "va": "center", "color": color, "fontsize": 7},
-                )
+                count = axis.text(column, row, str(counts[row, column]), color=color, fontsize=7)
+                count.set(ha="center", va="center")
         figure.colorbar(image, ax=axis, shrink=0.7, label="share of the true class")
         _save(figure, path)
 
@@ -143,8 +137,8 @@ def reliability(calibration: Mapping[str, Any], title: str, path: Path) -> None:
     bins = [b for b in calibration["bins"] if b["images"]]
     left = [b["from"] for b in bins]
     width = 1 / len(calibration["bins"])
-    with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(5, 6), layout="constrained")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5, 6), layout="constrained")
         above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         bar: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
         above.bar(left, [b["accuracy"] for b in bins], color=console.BLUE, label="accuracy", **bar)
@@ -168,9 +162,9 @@ def mistakes(
     """
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    with plt.rc_context({**STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         size = (2.4 * max(columns, 2), 2.7 * rows + 0.5)
-        figure = plt.figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1))
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
@@ -180,7 +174,6 @@ def mistakes(
             under.update(ha="center", va="top", fontsize=9)
             axis.annotate(true, (0.5, 0), xytext=(0, -3), **under)
             axis.annotate(taken, (0.5, 0), xytext=(0, -15), color=console.VERMILION, **under)
-        figure.get_layout_engine().set(h_pad=0.1)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         _save(figure, path)
 

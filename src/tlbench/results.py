@@ -97,7 +97,7 @@ def read(folder: Path) -> Result:
     try:
         run = Run.open(folder)
         _check_manifest(run)
-        settings = _settings(folder)
+        settings = _settings(run)
         metrics = _metrics(run) if run.status == "completed" else {}
     except RunError as error:
         return Result(folder, "damaged", str(error))
@@ -120,13 +120,11 @@ def _check_manifest(run: Run) -> None:
         raise RunError(f"{run.folder / 'manifest.json'} is damaged (images are no counts).")
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(run: Run) -> dict[str, Any]:
     """config.yaml as dotted keys; not held against the schema: runs of old stay readable."""
-    path = folder / "config.yaml"
+    path = run.file("config.yaml")
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path))
-    except FileNotFoundError:
-        raise RunError(f"{folder} has no config.yaml.") from None
     except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
         raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
     if not isinstance(tree, dict) or not tree:

@@ -25,6 +25,7 @@ from tlbench.config import Config
 from tlbench.errors import RunError
 
 FORMAT = 1  # of the folder; a newer one is refused by older versions
+RESULTS = ("config.yaml", "history.csv", "metrics.json", "model.keras", "predictions.npz")
 PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
 
 log = logging.getLogger("tlbench")
@@ -42,6 +43,10 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
+    except (
+        OSError
+    ) as error:  # a full disk tells no name, and the temporary one tells nobody anything
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -66,6 +71,12 @@ def file_facts(path: Path) -> dict[str, object]:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """SHA-256 of what a manifest says, whatever the order and spacing it says it in."""
+    text = json.dumps(manifest, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass
@@ -97,7 +108,7 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
             run._lock()
             write_text(folder / "config.yaml", cfg.to_yaml())
-            run._save()
+            run.record(files=run._written())
         except OSError as error:
             raise RunError(
                 f"{folder} cannot be written ({error.strerror}). Choose another folder: hydra.run.dir=..."
@@ -116,12 +127,17 @@ class Run:
         write_text(self.folder / "config.yaml", cfg.to_yaml())
         self.manifest.pop("reason", None)
         resumed = [*self.manifest.get("resumed", []), {"at": _now(), "command": command}]
-        self.record(status="running", resumed=resumed, config_hash=cfg.config_hash)
+        self.record(
+            status="running",
+            resumed=resumed,
+            config_hash=cfg.config_hash,
+            files=self._written(),
+        )
         return self
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """Read a run's manifest. Raises RunError when the folder is no run or of a newer version."""
+        """Read a run's manifest. Raises RunError when the folder is no run, damaged or of a newer version."""
         path = folder / "manifest.json"
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -133,12 +149,16 @@ class Run:
             raise RunError(f"{path} is damaged ({error}).") from error
         if manifest.get("format", 0) > FORMAT:
             raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
+        if manifest.pop("checksum", None) != _checksum(manifest):
+            raise RunError(f"{path} is damaged (its checksum is not that of its contents).")
         return cls(folder, manifest)
 
     @classmethod
     def finished(cls, folder: Path) -> "Run":
         """A run whose model is there, whole. Raises RunError when it is under way, failed or damaged."""
         run = cls.open(folder)
+        if run.status == "running" and not run._held_elsewhere():
+            raise RunError(f"{folder} was killed. Go on with: {resume_command(folder)}")
         if run.status == "running":
             raise RunError(f"{folder} is still running. Wait until it is completed.")
         if run.status != "completed":
@@ -146,11 +166,7 @@ class Run:
             raise RunError(f"{folder} {run.status} and has no finished model: {reason}")
         if not run.class_names:
             raise RunError(f"{folder / 'manifest.json'} is damaged (no class names).")
-        if not run.model.is_file():
-            raise RunError(f"{folder} has no model.keras. Train it again.")
-        recorded = run.manifest.get("model")
-        if recorded and recorded != file_facts(run.model):
-            raise RunError(f"{run.model} is damaged: it is not the file that training saved.")
+        run.file("model.keras")
         return run
 
     @property
@@ -169,11 +185,28 @@ class Run:
         names = data.get("class_names") if isinstance(data, dict) else None
         return [str(name) for name in names] if isinstance(names, list) else []
 
+    def file(self, name: str) -> Path:
+        """A file that the run wrote, held against its SHA-256. Raises RunError when it is missing or another."""
+        path = self.folder / name
+        try:
+            found = file_facts(path)
+        except FileNotFoundError:
+            raise RunError(f"{self.folder} has no {name}.") from None
+        except OSError as error:
+            raise RunError(f"{path} cannot be read ({error.strerror}).") from error
+        if found != self._files.get(name):
+            raise RunError(f"{path} is damaged: it is not what the run wrote. Put it back.")
+        return path
+
+    @property
+    def _files(self) -> dict[str, Any]:
+        """SHA-256 and bytes of each file of RESULTS, by name."""
+        files = self.manifest.get("files")
+        return files if isinstance(files, dict) else {}
+
     def config(self) -> Config:
         """The resolved configuration of the run."""
-        path = self.folder / "config.yaml"
-        if not path.is_file():
-            raise RunError(f"{self.folder} has no config.yaml.")
+        path = self.file("config.yaml")
         try:
             return config.load(path)
         except Exception as error:  # YAML's reader and the schema raise many kinds
@@ -181,8 +214,13 @@ class Run:
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; empty before the run is evaluated."""
-        path = self.folder / "metrics.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if "metrics.json" not in self._files:
+            return {}
+        return json.loads(self.file("metrics.json").read_text(encoding="utf-8"))
+
+    def complete(self) -> None:
+        """Record that the run ended well, and what its files hold."""
+        self.record(status="completed", finished=_now(), files=self._written())
 
     def record(self, **facts: object) -> None:
         """Add facts to the manifest."""
@@ -202,6 +240,15 @@ class Run:
         file.flush()
         self._held = file
 
+    def _held_elsewhere(self) -> bool:
+        """Whether a process trains in the folder."""
+        with contextlib.suppress(OSError), (self.folder / ".lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def __enter__(self) -> Self:
         self._log_file = logging.FileHandler(self.folder / "train.log", encoding="utf-8")
         self._log_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -215,7 +262,7 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            self.record(status="completed", finished=_now())
+            self.complete()
         else:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -227,7 +274,15 @@ class Run:
         self._held.close()
 
     def _save(self) -> None:
-        write_json(self.folder / "manifest.json", self.manifest)
+        sealed = {**self.manifest, "checksum": _checksum(self.manifest)}
+        write_json(self.folder / "manifest.json", sealed)
+
+    def _written(self) -> dict[str, object]:
+        return {
+            name: file_facts(self.folder / name)
+            for name in RESULTS
+            if (self.folder / name).is_file()
+        }
 
 
 def find(paths: list[Path]) -> list[Run]:

@@ -3,7 +3,7 @@
 from rich import box
 from rich.table import Table
 
-from tlbench import config, console, data
+from tlbench import config, console, sources
 from tlbench.errors import DataError
 from tlbench.hardware import prepare
 from tlbench.model import Classifier, build
@@ -12,7 +12,7 @@ from tlbench.model import Classifier, build
 def summary(cfg: config.Config) -> None:
     """Build what `train` would build, with random weights, and print its layers."""
     prepare(cfg.device, cfg.seed)
-    names = data.class_names(cfg.data)
+    names = sources.class_names(cfg.data)
     if len(names) < 2:
         raise DataError(
             f"{cfg.data.root or cfg.data.name} holds {len(names)} class; expected at least 2."

@@ -1,11 +1,12 @@
 """The main path: configuration -> data -> classifier -> stages -> evaluation -> run folder."""
 
+import contextlib
 import copy
 import csv
 import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tlbench.errors import ConfigError, RunError
 from tlbench.hardware import tf
 from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
-from tlbench.run import Run, atomic, file_facts, resume_command, write_json, write_text
+from tlbench.run import Run, atomic, resume_command, write_json, write_text
 from tlbench.summary import layer_table
 from tlbench.training import Fitted
 
@@ -43,10 +44,6 @@ def resume(asked: Config, overrides: list[str], command: str) -> None:
     """
     run = Run.open(Path(asked.resume or ""))
     saved = run.config()
-    if saved.config_hash != run.manifest.get("config_hash"):
-        raise RunError(
-            f"{run.folder / 'config.yaml'} is not what the run was started with: put it back."
-        )
     cfg = _extended(saved, asked, overrides)
     if run.status == "completed" and cfg == saved:
         console.out.print(f"{run.folder} is completed: nothing to do.", markup=False)
@@ -65,7 +62,7 @@ def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
         precision = hardware.training_precision(cfg.precision, machine, classifier.backbone)
         run = open_run(_facts(cfg, machine, precision, dataset, classifier))
         interrupts.resume_command = resume_command(run.folder)
-        with run:
+        with _room_to_write(interrupts.resume_command), run:
             xla = "with XLA" if machine.jit_compile else "without XLA"
             log.info("Training on %s in %s (%s), %s", machine.name, *vars(precision).values(), xla)
             _say_data(dataset)
@@ -79,6 +76,18 @@ def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
             results = _evaluate(run, classifier, dataset, cfg, fitted)
             _write_results(run, classifier, dataset, fitted, results)
         _say_results(run, results, cfg)
+
+
+@contextlib.contextmanager
+def _room_to_write(resume: str) -> Iterator[None]:
+    """What a full or read-only disk leaves to do; the last checkpoint is still whole."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or "the run folder"
+        raise RunError(
+            f"{where} cannot be written ({error.strerror or error}). Make room, then go on with: {resume}"
+        ) from error
 
 
 def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
@@ -155,22 +164,26 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Metrics of the final model; the test labels and probabilities are kept."""
 
-    def predict(rows: np.ndarray) -> np.ndarray:
-        return training.predict(classifier, dataset, rows, cfg, fitted.features)
-
-    labels, probabilities = dataset.labels_of("test"), predict(dataset.splits["test"])
+    sample = _sample(dataset.splits["train"], cfg.seed)
+    parts = [dataset.splits["test"], dataset.splits["validation"], sample]
+    found = training.predict(classifier, dataset, np.concatenate(parts), cfg, fitted.features)
+    ends = np.cumsum([len(rows) for rows in parts])[:-1]
+    probabilities, *others = np.split(found, ends)
+    validated, sampled = (
+        evaluation.accuracy(dataset.labels[rows], part)
+        for rows, part in zip(parts[1:], others, strict=True)
+    )
+    labels = dataset.labels_of("test")
     with atomic(run.folder / "predictions.npz") as temporary:
         np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
-    sample = _sample(dataset.splits["train"], cfg.seed)
-    validation = dataset.splits["validation"]
     last = fitted.history[-1]
     trained_images = len(dataset.splits["train"]) * len(fitted.history)
     return {
         "parameters": classifier.parameters,
         "trainable_parameters": classifier.trainable_parameters,
         "accuracy": last["accuracy"],
-        "inference_accuracy": evaluation.accuracy(dataset.labels[sample], predict(sample)),
-        "val_accuracy": evaluation.accuracy(dataset.labels[validation], predict(validation)),
+        "inference_accuracy": sampled,
+        "val_accuracy": validated,
         "epochs": len(fitted.history),
         **evaluation.metrics(labels, probabilities, dataset.class_names),
         "batch_norm_recalibrated": fitted.recalibrated,
@@ -208,7 +221,6 @@ def _write_results(
 ) -> None:
     with atomic(run.model) as temporary:
         classifier.model.save(temporary)
-    run.record(model=file_facts(run.model))
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, fitted.history[0])
     writer.writeheader()

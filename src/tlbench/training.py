@@ -16,9 +16,9 @@ from tlbench.callbacks import EarlyStopping, Epoch, History, Keeper, LiveDisplay
 from tlbench.checkpoint import State
 from tlbench.config import Config, Stage, suggest
 from tlbench.data import Dataset
-from tlbench.errors import ConfigError, DeviceError
+from tlbench.errors import ConfigError
 from tlbench.features import Features
-from tlbench.hardware import Machine, Precision, keras, tf
+from tlbench.hardware import Machine, Precision, enough_memory, keras, tf
 from tlbench.inputs import Source
 from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
@@ -93,7 +93,8 @@ class Trainer:
             return False
         log.info("Recomputing batch normalization's statistics over the training images")
         batches = inputs.shuffled(source, self.dataset, self.cfg, range(1))
-        batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
+        with source.told():
+            batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
         return True
 
     def _fit(self, source: Source, stage: Stage, state: State, began: float) -> None:
@@ -143,16 +144,15 @@ class Trainer:
             )
 
         try:
-            with self.interrupts.between_steps():
+            with (
+                self.interrupts.between_steps(),
+                source.told(),
+                enough_memory(f"batch_size={self.cfg.batch_size}"),
+            ):
                 if state.step:
                     fit(range(state.epoch, state.epoch + 1), state.step)
                 if not state.stopped and state.epoch < stage.epochs:
                     fit(range(state.epoch, stage.epochs), 0)
-        except tf.errors.ResourceExhaustedError as error:
-            raise DeviceError(
-                f"The {self.machine.device} ran out of memory at batch_size={self.cfg.batch_size}. "
-                "Lower batch_size or backbone.image_size."
-            ) from error
         finally:
             display.close()
         stopping.restore_best(network)
@@ -168,7 +168,8 @@ def predict(
         else inputs.from_features(classifier, frozen)
     )
     batches = inputs.in_order(source, dataset, rows, cfg.batch_size).map(lambda x, _: x)
-    return source.network.predict(batches, verbose=0)
+    with source.told(), enough_memory(f"batch_size={cfg.batch_size}"):
+        return source.network.predict(batches, verbose=0)
 
 
 def check(classifier: Classifier, cfg: Config) -> None:

@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 
 from tlbench import config
-from tlbench.errors import ConfigError, TlbenchError, WeightsError
+from tlbench.errors import ConfigError, RunError, TlbenchError, WeightsError
 from tlbench.hardware import keras
+from tlbench.run import Run
 
 LayerWeights = list[
     tuple[str, list[np.ndarray]]
@@ -26,11 +27,10 @@ def load(backbone: keras.Model, application: Callable[..., keras.Model], path: s
     """
     file = Path(path)
     if file.is_dir():
-        file = file / "model.keras"
-        if not file.is_file():
-            raise WeightsError(
-                f"backbone.weights={path} is no finished run: it has no model.keras."
-            )
+        try:
+            file = Run.finished(file).model
+        except RunError as error:
+            raise WeightsError(f"backbone.weights={path} is no finished run: {error}") from error
     if not file.is_file():
         raise WeightsError(
             f"backbone.weights={path} does not exist. Expected imagenet, null, a Keras file or a run folder."
