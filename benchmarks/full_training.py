@@ -146,7 +146,7 @@ def _plain(network: str, images: np.ndarray, labels: np.ndarray, batch: int) -> 
         known.application, size, list(known.widths), images.shape[1:], CLASSES
     )
     plain_keras.compile_model(model, 1e-4)
-    batches = _pipeline(images, labels, batch)
+    batches = plain_keras.pipeline(images, labels, batch)
     return {"precision": "float32"}, lambda: model.fit(batches, verbose=0)
 
 
@@ -163,20 +163,8 @@ def _tlbench(network: str, images: np.ndarray, labels: np.ndarray, batch: int) -
     precision = hardware.training_precision("auto", machine, backbone)
     fast = accelerate(model, precision.policy)
     plain_keras.compile_model(fast, 1e-4)
-    batches = _pipeline(images, labels, batch)
+    batches = plain_keras.pipeline(images, labels, batch)
     return {"precision": precision.policy}, lambda: fast.fit(batches, verbose=0)
-
-
-def _pipeline(images: np.ndarray, labels: np.ndarray, batch: int) -> Any:
-    """Batches for both of Keras's sides, without tf.data's tuning: its thread may hold up the end of a
-    round by seconds, and rounds here are short.
-    """
-    import tensorflow as tf
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    found = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch)
-    return found.prefetch(2).with_options(options)
 
 
 def _torch(
