@@ -4,9 +4,8 @@ plain Keras.
 Each round runs plain Keras once and, for each engine that is installed, tlbench twice: with an empty
 cache of features, and again with the cache that the first run left. Features are computed in float32
 and, where the processor has something faster, in the precision that `features.precision=auto` chooses.
-The default size takes some ten minutes on two cores; the larger the data, the less start-up counts,
-so the goals are meant for --full, where plain Keras, which would take many hours, is measured on a
-slice.
+The default, a tenth of CIFAR-100's images in its proportions, takes some twenty minutes a round on two
+cores, --full ten times as long. Plain Keras, which would take many hours, is measured on a slice.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import measure
 import work
-from work import NETWORKS, Sizes, Work
+from work import Work
 
 COLUMNS = (
     "network",
@@ -54,22 +53,13 @@ def main() -> None:
     args = _arguments()
     rows: list[list[str]] = []
     goals: dict[str, str] = {}
-    for name in args.networks:
-        with tempfile.TemporaryDirectory() as folder:
-            todo = _work(args, name, Path(folder))
-            todo.write_images()
+    with tempfile.TemporaryDirectory() as folder:
+        for todo in work.works(args, Path(folder)):
             found = _rounds(todo, args, Path(folder))
-        rows += [_row(todo, found[0], series) for series in found]
-        goals |= _goals(todo, found)
-    sizes, slice_ = _sizes(args)
-    notes = [f"{sizes} training/validation/test images of 32 x 32, {args.epochs} epochs."]
-    if sizes != slice_:
-        notes.append(
-            f"Plain Keras is extrapolated: start-up and a rate of images a second measured on {slice_} images "
-            "in 2 epochs, times the images of the whole. tlbench's runs are whole."
-        )
+            rows += [_row(todo, found[0], series) for series in found]
+            goals |= _goals(todo, found)
     name = "frozen_head_full" if args.full else "frozen_head"
-    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals if args.full else None)
+    measure.publish(args, name, COLUMNS, rows, notes=work.size_notes(todo), goals=goals)
 
 
 def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> list[Series]:
@@ -79,13 +69,16 @@ def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> list[Series]:
         measure.say(f"{todo.network.application}: round {number + 1} of {args.repeats}")
         found["plain"].outcomes.append(todo.plain())
         for engine in args.engines:
-            if _pair(todo, engine, "auto", folder, found):
+            chosen = (
+                _pair(todo, engine, "auto", folder, found) if args.precision != "float32" else None
+            )
+            if chosen != "float32" and args.precision != "auto":
                 _pair(todo, engine, "float32", folder, found)
     return list(found.values())
 
 
-def _pair(todo: Work, engine: str, precision: str, folder: Path, found: dict[str, Series]) -> bool:
-    """A run with an empty cache and one that finds it; whether there was a precision to choose."""
+def _pair(todo: Work, engine: str, precision: str, folder: Path, found: dict[str, Series]) -> str:
+    """A run with an empty cache and one that finds it; the precision they had."""
     place = folder / "pair"
     for state in ("empty", "found"):
         outcome = todo.tlbench(place / "cache", place / state, engine, precision)
@@ -94,7 +87,7 @@ def _pair(todo: Work, engine: str, precision: str, folder: Path, found: dict[str
         fresh = Series("tlbench", label, state, facts["images_computed"])
         found.setdefault(f"{label} {state}", fresh).outcomes.append(outcome)
     shutil.rmtree(place)
-    return bool(facts["measured"])
+    return facts["precision"]
 
 
 def _row(todo: Work, plain: Series, series: Series) -> list[str]:
@@ -123,9 +116,9 @@ def _goals(todo: Work, found: list[Series]) -> dict[str, str]:
         fit = [
             s for s in others if s.cache == cache and lower in (None, "float32" not in s.features)
         ]
-        best = max((measure.ratio(plain.seconds, s.seconds) for s in fit), default=None)
-        text = "no precision below float32 was taken" if best is None else measure.times(best)
-        cells[f"{todo.network.name} {name}"] = f"{text} ({todo.sizes} images)"
+        if fit:
+            best = max(measure.ratio(plain.seconds, s.seconds) for s in fit)
+            cells[f"{todo.network.name} {name}"] = f"{measure.times(best)} ({todo.sizes} images)"
     most = max(series.peak for series in others)
     size = sum(vars(todo.sizes).values()) * todo.network.features * 4
     cells[f"{todo.network.name} memory"] = (
@@ -134,34 +127,14 @@ def _goals(todo: Work, found: list[Series]) -> dict[str, str]:
     return cells
 
 
-def _work(args: argparse.Namespace, name: str, folder: Path) -> Work:
-    sizes, measured = _sizes(args)
-    return Work(NETWORKS[name], folder, sizes, measured, args.epochs, args.image_size)
-
-
-def _sizes(args: argparse.Namespace) -> tuple[Sizes, Sizes]:
-    """What tlbench trains on, and what plain Keras really runs of it."""
-    return (work.FULL, Sizes(*args.slice)) if args.full else (Sizes(*args.images),) * 2
-
-
 def _arguments() -> argparse.Namespace:
     parser = measure.parser(__doc__)
-    parser.add_argument("--full", action="store_true", help=f"{work.FULL} images")
-    least = list(vars(work.LEAST).values())
-    parser.add_argument("--images", type=int, nargs=3, default=least, help="of each split")
-    parser.add_argument(
-        "--slice", type=int, nargs=3, default=[900, 100, 200], help="of --full, for plain Keras"
-    )
-    parser.add_argument(
-        "--networks", nargs="+", choices=NETWORKS, default=["resnet50", "mobilenetv3"]
-    )
+    work.add_sizes(parser)
     parser.add_argument("--engines", nargs="+", default=work.engines())
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--image-size", type=int, default=224, help="a multiple of 32")
+    parser.add_argument("--precision", choices=["auto", "float32"], help="only this; default: both")
     args = parser.parse_args()
     if args.tiny:
-        args.repeats, args.epochs, args.image_size = 1, 2, 32
-        args.networks, args.engines = ["vgg16"], ["tensorflow"]
+        args.repeats, args.engines = 1, ["tensorflow"]
     return args
 
 

@@ -2,9 +2,8 @@
 in plain Keras.
 
 tlbench runs a process a head; the first computes the features, the others find them. Plain Keras runs
-the backbone again for each head, so one of its jobs is really run and its time multiplied by the number
-of heads. The default, 4 heads on few images, takes some ten minutes on two cores; --full has 45,000
-training images and 20 heads.
+the backbone again for each head, so a slice of one of its jobs is really run. The default, a tenth of
+CIFAR-100's images in its proportions, takes some ten minutes a round on two cores, --full four times that.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import measure
 import work
-from work import NETWORKS, Sizes, Work
+from work import Work
 
 COLUMNS = (
     "network",
@@ -32,25 +31,23 @@ def main() -> None:
     args = _arguments()
     rows: list[list[str]] = []
     goals: dict[str, str] = {}
-    for name in args.networks:
-        with tempfile.TemporaryDirectory() as folder:
-            sizes = work.FULL if args.full else Sizes(*args.images)
-            measured = Sizes(*args.slice) if args.full else sizes
-            todo = Work(NETWORKS[name], Path(folder), sizes, measured, args.epochs, args.image_size)
-            todo.write_images()
+    with tempfile.TemporaryDirectory() as folder:
+        for todo in work.works(args, Path(folder)):
             plain, swept, facts = _rounds(todo, args, Path(folder))
-        gain = measure.times(
-            measure.ratio([args.heads * p.seconds for p in plain], [s.seconds for s in swept])
-        )
-        rows += [_plain_row(todo, args.heads, plain), _row(todo, args, swept, facts, gain)]
-        kind = "float32" if facts["precision"] == "float32" else "lower"
-        goals[f"{name} sweep {kind}"] = f"{gain} ({args.heads} heads, {sizes} images)"
-    notes = [f"{sizes} training/validation/test images of 32 x 32, {args.epochs} epochs."]
-    notes.append("Plain Keras's sweep is extrapolated: one of its jobs, times the number of heads.")
-    if sizes != measured:
-        notes[-1] += f" That job in turn is extrapolated from images a second on {measured} images."
+            gain = measure.times(
+                measure.ratio([args.heads * p.seconds for p in plain], [s.seconds for s in swept])
+            )
+            rows += [_plain_row(todo, args.heads, plain), _row(todo, args, swept, facts, gain)]
+            kind = "float32" if facts["precision"] == "float32" else "lower"
+            goals[f"{todo.network.name} sweep {kind}"] = (
+                f"{gain} ({args.heads} heads, {todo.sizes} images)"
+            )
+    notes = [
+        *work.size_notes(todo),
+        "Plain Keras's sweep is one such job, times the number of heads.",
+    ]
     name = "head_sweep_full" if args.full else "head_sweep"
-    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals if args.full else None)
+    measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals)
 
 
 def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> tuple[list, list, dict]:
@@ -62,7 +59,8 @@ def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> tuple[list, l
         plain.append(todo.plain())
         place = folder / str(number)
         words = ["--multirun", sweep, f"n_jobs={args.jobs}"]
-        swept.append(todo.tlbench(place / "cache", place / "run", args.engine, "auto", words))
+        cache = place / "cache"
+        swept.append(todo.tlbench(cache, place / "run", args.engine, args.precision, words))
         runs = [work.facts_of(p.parent) for p in place.glob("run/*/manifest.json")]
         facts = runs[0] | {"images_computed": sum(run["images_computed"] for run in runs)}
         shutil.rmtree(place)
@@ -99,23 +97,14 @@ def _row(
 
 def _arguments() -> argparse.Namespace:
     parser = measure.parser(__doc__)
-    parser.add_argument("--full", action="store_true", help=f"{work.FULL} images, 20 heads")
-    parser.add_argument("--heads", type=int, help="default: 4, with --full 20")
+    work.add_sizes(parser)
+    parser.add_argument("--heads", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1, help="tlbench's jobs at the same time")
-    least = list(vars(work.LEAST).values())
-    parser.add_argument("--images", type=int, nargs=3, default=least, help="of each split")
-    parser.add_argument("--slice", type=int, nargs=3, default=[900, 100, 200])
-    parser.add_argument(
-        "--networks", nargs="+", choices=NETWORKS, default=["resnet50", "mobilenetv3"]
-    )
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--image-size", type=int, default=224, help="a multiple of 32")
+    parser.add_argument("--precision", default="auto")
     args = parser.parse_args()
-    args.heads = args.heads or (20 if args.full else 4)
     if args.tiny:
-        args.repeats, args.epochs, args.image_size, args.heads = 1, 2, 32, 2
-        args.networks, args.engine = ["vgg16"], "tensorflow"
+        args.repeats, args.heads, args.engine = 1, 2, "tensorflow"
     return args
 
 

@@ -6,7 +6,6 @@ anew, killed by SIGKILL at a random moment, resumed, and compared: history, metr
 and the weights of the saved model, to the bit. A run that had not made its folder yet is begun again.
 """
 
-import argparse
 import csv
 import hashlib
 import json
@@ -18,8 +17,11 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import measure
 
 SETTINGS = [
     *("data=digits", "data.limit=300", "batch_size=16", "epochs=3", "device=cpu"),
@@ -88,7 +90,7 @@ def attempt(folder: Path, moment: float) -> tuple[str, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = measure.parser(__doc__, timed=False)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-once", type=int, default=2, help="trainings under way at a time")
@@ -103,14 +105,12 @@ def main() -> int:
         with ThreadPoolExecutor(asked.at_once) as pool:
             folders = (Path(root) / str(i) for i in range(asked.kills))
             found = list(pool.map(attempt, folders, moments))
-    places: dict[str, int] = {}
-    for place, _ in found:
-        places[place] = places.get(place, 0) + 1
-    for place, count in sorted(places.items()):
-        print(f"{count:4d} killed {place}")
-    same = sum(digest == expected for _, digest in found)
-    print(f"{asked.kills} kills, {same} identical")
-    return 0 if same == asked.kills else 1
+    kills = Counter(place for place, _ in found)
+    same = Counter(place for place, digest in found if digest == expected)
+    rows = [[place, str(kills[place]), str(same[place])] for place in sorted(kills)]
+    rows.append(["at any moment", str(kills.total()), str(same.total())])
+    measure.publish(asked, "kills", ("killed", "kills", "identical"), rows)
+    return 0 if same == kills else 1
 
 
 if __name__ == "__main__":

@@ -190,11 +190,15 @@ def say(line: str) -> None:
 # ---------------------------------------------------------------- tables
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """The flags that every benchmark has."""
+def parser(description: str, *, timed: bool = True) -> argparse.ArgumentParser:
+    """The flags that every benchmark has; timed: it repeats itself, and can be tried at no size."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--repeats", type=int, default=3, help="rounds of all sides (median)")
-    made.add_argument("--tiny", action="store_true", help="one round of the least: does it run?")
+    made.set_defaults(tiny=False)
+    if timed:
+        made.add_argument("--repeats", type=int, default=3, help="rounds of all sides (median)")
+        made.add_argument(
+            "--tiny", action="store_true", help="one round of the least: does it run?"
+        )
     made.add_argument("--write", action="store_true", help="put the table into README.md")
     return made
 

@@ -1,8 +1,9 @@
 """One piece of work as both sides do it: a network, images, epochs, and the command of each side."""
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ class Sizes:
         return f"{self.train:,}/{self.validation:,}/{self.test:,}"
 
 
-FULL = Sizes(45_000, 5_000, 10_000)
+FULL = Sizes(45_000, 5_000, 10_000)  # CIFAR-100's
+TENTH = Sizes(4_500, 500, 1_000)  # in the same proportions
+SLICE = Sizes(900, 100, 200)  # what plain Keras really runs of either
 LEAST = Sizes(180, 20, 40)  # one validation image of each class
 
 
@@ -110,6 +113,38 @@ class Work:
             *(() if more else (f"head.widths={list(self.network.widths)}".replace(" ", ""),)),
         ]
         return measure.process(words, environment={"TLBENCH_CACHE": str(cache)})
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """The flags of the size of the work."""
+    parser.add_argument("--full", action="store_true", help=f"{FULL} images, not {TENTH}")
+    parser.add_argument("--image-size", type=int, default=224, help="a multiple of 32")
+    parser.add_argument("--epochs", type=int, default=5)
+    choices = ["resnet50", "mobilenetv3"]
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=choices)
+
+
+def works(args: argparse.Namespace, root: Path) -> Iterator[Work]:
+    """The work of each network, its images written; plain Keras is measured on a slice of it."""
+    sizes, measured = (FULL if args.full else TENTH), SLICE
+    names, epochs, image_size = args.networks, args.epochs, args.image_size
+    if args.tiny:
+        sizes, measured, names, epochs, image_size = LEAST, LEAST, ["vgg16"], 2, 32
+    for name in names:
+        work = Work(NETWORKS[name], root / name, sizes, measured, epochs, image_size)
+        work.write_images()
+        yield work
+
+
+def size_notes(work: Work) -> list[str]:
+    """What stands under a table about the size of the work."""
+    notes = [f"{work.sizes} training/validation/test images of 32 x 32, {work.epochs} epochs."]
+    if work.extrapolated:
+        notes.append(
+            f"Plain Keras is extrapolated: start-up and a rate of images a second measured on {work.measured} "
+            "images in 2 epochs, times the images of the whole. tlbench's runs are whole."
+        )
+    return notes
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

@@ -55,6 +55,19 @@ def test_grayscale_and_sixteen_bits_agree(halves: Image.Image, tmp_path: Path) -
     assert np.ptp(eight, axis=-1).max() == 0
 
 
+def test_a_file_that_changes_after_it_was_read_is_named(
+    halves: Image.Image, tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        halves.save(path)
+    table, _, _ = images.read(paths, 8, "crop", memory_limit_bytes=0)
+    assert table.batch(np.arange(3)).shape == (3, 8, 8, 3)
+    halves.rotate(90).save(paths[1])
+    with pytest.raises(DataError, match=r"1\.png has changed"):
+        table.batch(np.arange(3))
+
+
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert images.decode(tmp_path / "clear.png", 4, "crop").min() == 255

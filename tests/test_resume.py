@@ -127,6 +127,8 @@ def test_a_completed_run_stays_as_it_is_and_more_epochs_extend_it(
     assert "head.widths is [16] there, [8] here" in refused.error_lines[-1]
     assert "seed is 0 there, 3 here" in refused.error_lines[-1]
     fewer = tlbench("train", "resume=run", "epochs=1")
+    for path in Path("run").rglob("*"):  # as if the clock had gone back since
+        os.utime(path, (4e9, 4e9))
     assert "epochs is 2 there, 1 here" in fewer.error_lines[-1]
     assert bits("run") == before
     assert tlbench("train", "resume=run", "epochs=4").code == 0
@@ -141,6 +143,86 @@ def test_other_images_are_refused(tlbench: Command, photos: Path) -> None:
     answer = tlbench("train", "resume=run", "epochs=2")
     assert answer.code == 2
     assert "its data changed" in answer.error_lines[-1]
+
+
+def test_a_vanished_data_root_is_named_and_its_return_lets_the_run_go_on(
+    tlbench: Command, photos: Path
+) -> None:
+    words = ("data=image_folder", f"data.root={photos}", *TINY[1:5], "epochs=1")
+    assert tlbench("train", *words, "hydra.run.dir=run").code == 0
+    before = bits("run")
+    photos.rename("elsewhere")
+    answer = tlbench("train", "resume=run", "epochs=2")
+    assert answer.code == 2
+    assert f"data.root={photos} does not exist" in answer.error_lines[-1]
+    assert bits("run") == before
+    Path("elsewhere").rename(photos)
+    assert tlbench("train", "resume=run", "epochs=2").code == 0
+
+
+@pytest.mark.parametrize("then", ["vanish", "change"])
+def test_images_that_vanish_or_change_in_training_end_it_in_one_line(
+    photos: Path, then: str
+) -> None:
+    words = ("data=image_folder", f"data.root={photos}", *TINY[1:5], "data.memory_limit_gb=0")
+    process = start(*words, "epochs=500", "batch_size=4", "hydra.run.dir=run")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "train 1/500" in line:
+            break
+    for path in photos.glob("*/*"):
+        if then == "vanish":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes() + b"more")
+    said = process.stderr.read().strip().splitlines()
+    assert process.wait() == 2
+    expected = {"vanish": "cannot be read (No such file", "change": "has changed since"}[then]
+    assert expected in said[-1]
+    assert not any("Traceback" in line for line in said)
+    assert Run.open(Path("run")).status == "failed"
+
+
+def limited(limit: str, size: int, *words: str) -> tuple[int, list[str]]:
+    """`tlbench train` under a limit of the system's; its exit code and what it said."""
+    code = f"import resource; resource.setrlimit(resource.{limit}, ({size}, {size})); "
+    code += "import sys; from tlbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "train", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_written_loses_nothing(tiny_run: Path) -> None:
+    """A limit on the size of files fails as a full disk does, and needs no disk."""
+    code, said = limited("RLIMIT_FSIZE", 1_000_000, *TINY, "hydra.run.dir=run")
+    assert code == 2
+    assert "run/checkpoint/latest.npz cannot be written (File too large)" in said[-1]
+    assert said[-1].endswith("then go on with: tlbench train resume=run")
+    assert list(Path("run/checkpoint").iterdir()) == []
+    process = start("resume=run")
+    process.communicate()
+    assert process.returncode == 0
+    assert bits("run") == bits(str(tiny_run))
+
+
+def test_running_out_of_memory_names_the_batch_size() -> None:
+    """A batch of 200 GiB; the limit keeps a system that would promise them from trying."""
+    words = (*TINY, "backbone.image_size=4096", "batch_size=270", "hydra.run.dir=run")
+    code, said = limited("RLIMIT_AS", 2**35, *words)
+    assert code == 2
+    assert "Out of memory at batch_size=270. Lower it, or backbone.image_size." in said[-1]
+    assert Run.open(Path("run")).status == "failed"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "manifest.json"])
+def test_a_damaged_run_is_not_taken_up(tlbench: Command, tiny_run: Path, name: str) -> None:
+    shutil.copytree(tiny_run, "run")
+    text = (Path("run") / name).read_text()
+    (Path("run") / name).write_text(text.replace("300", "301"))
+    answer = tlbench("train", "resume=run", "epochs=4")
+    assert answer.code == 2
+    assert f"{name} is damaged" in answer.error_lines[-1]
 
 
 def test_a_damaged_checkpoint_is_never_used(

@@ -1,5 +1,6 @@
 """Sweeps: a process a job, one table, and a second try that repeats nothing."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -45,18 +46,24 @@ def test_a_job_that_fails_is_a_row_and_a_second_try_does_the_rest(tlbench: Comma
     assert Run.open(Path("sweep/0")).status == "completed"
 
 
-def stopped_at(line_start: str, *words: str) -> str:
-    """Run a sweep and send it SIGTERM when a line begins so; what it said."""
+def stopped_at(line_start: str, number: int, *words: str) -> str:
+    """Run a sweep and send it a signal when a line begins so; what it said."""
     command = [sys.executable, "-m", "tlbench", "train", "--multirun", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith(line_start):
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             break
     said = process.stderr.read()
-    assert process.wait() == 143
+    assert process.wait() == (-number if number == signal.SIGKILL else 128 + number)
     return said
+
+
+def wait_for_the_job(folder: str) -> None:
+    """Until the job of a sweep that was killed has noticed, and has let go of its folder."""
+    with Path(folder, ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def untimed_table(folder: str) -> list[list[str]]:
@@ -65,15 +72,29 @@ def untimed_table(folder: str) -> list[list[str]]:
 
 
 def test_a_sweep_that_is_stopped_twice_ends_in_the_same_table(tlbench: Command) -> None:
-    said = stopped_at("job 0", *FROZEN, "head.widths=[8],[12]")
+    said = stopped_at("job 0", signal.SIGTERM, *FROZEN, "head.widths=[8],[12]")
     assert "tlbench train --multirun resume=sweep" in said
-    stopped_at("job 1", "resume=sweep")
+    stopped_at("job 1", signal.SIGTERM, "resume=sweep")
     answer = tlbench("train", "--multirun", "resume=sweep")
     assert answer.code == 0, answer.err
     assert "job 0 is completed already" in answer.err
     assert [Run.open(Path(f"sweep/{i}")).status for i in range(2)] == ["completed"] * 2
     again = (*FROZEN[:-1], "hydra.sweep.dir=whole", "head.widths=[8],[12]")
     assert tlbench("train", "--multirun", *again).code == 0
+    assert untimed_table("sweep") == untimed_table("whole")
+
+
+def test_a_sweep_that_is_killed_twice_ends_in_the_same_table(tlbench: Command) -> None:
+    """Killed with no time to tell its jobs; those end by themselves and can be taken up again."""
+    words = (*TINY, "head.widths=[8],[12]", "batch_size=16", "epochs=8")
+    stopped_at("  train 1/8", signal.SIGKILL, *words, "hydra.sweep.dir=sweep")
+    wait_for_the_job("sweep/0")
+    assert Run.open(Path("sweep/0")).status == "interrupted"
+    stopped_at("  train 3/8", signal.SIGKILL, "resume=sweep")
+    wait_for_the_job("sweep/0")
+    answer = tlbench("train", "--multirun", "resume=sweep")
+    assert answer.code == 0, answer.err
+    assert tlbench("train", "--multirun", *words, "hydra.sweep.dir=whole").code == 0
     assert untimed_table("sweep") == untimed_table("whole")
 
 

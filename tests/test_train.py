@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Answer, make_config
-from tlbench import data
+from tlbench import acceleration, data
 from tlbench.hardware import keras
 from tlbench.run import Run
 
@@ -84,6 +84,23 @@ def test_the_saved_model_repeats_the_recorded_predictions(tiny_run: Path) -> Non
     pixels = digits.images.batch(digits.splits["test"])
     recorded = probabilities(Run.open(tiny_run))
     np.testing.assert_allclose(loaded.predict(pixels, verbose=0), recorded, atol=1e-5)
+
+
+def test_the_step_is_traced_once(tlbench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer's Python runs when TensorFlow traces; afterwards the graph runs without it."""
+    traced, layer = [], acceleration.FusedBatchNormalization
+    call = layer.call
+
+    def counting(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if training:
+            traced.append(self.name)
+        return call(self, inputs, training=training, mask=mask)
+
+    monkeypatch.setattr(layer, "call", counting)
+    # 270 images in batches of 64: the last one of each epoch is smaller.
+    run = train(tlbench, "run", "epochs=3", "batch_size=64", "batch_norm.recalibrate=false")
+    assert len(history(run)) == 3
+    assert len(traced) == len(set(traced)) > 20
 
 
 def test_a_seed_repeats_a_run_to_the_bit(tlbench: Command) -> None:

@@ -1,11 +1,14 @@
 """Signals that end a run or ask it to save: heard between steps while a network trains, else at once."""
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+JOB = "TLBENCH_JOB"  # in the environment of a sweep's job, whose stdin is a pipe from the sweep
 
 
 class Interrupted(BaseException):
@@ -33,6 +36,8 @@ class Interrupts:
     def heard(self) -> Iterator["Interrupts"]:
         """Take the signals for the time of the block."""
         own = {number: signal.signal(number, self._hear) for number in (*ENDING, signal.SIGUSR1)}
+        if JOB in os.environ:
+            threading.Thread(target=_end_with_sweep, daemon=True).start()
         try:
             yield self
         finally:
@@ -59,3 +64,13 @@ class Interrupts:
             self.ending = number
         else:  # outside of training, or asked a second time
             raise Interrupted(number, self.resume_command)
+
+
+def _end_with_sweep() -> None:
+    """Ask this process to end as SIGTERM does once the sweep that started it is gone.
+
+    The system closes the sweep's end of the pipe however it died, so no job is left behind that keeps
+    its folder from the next try. Read without Python's buffer, whose lock a daemon would never return.
+    """
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)

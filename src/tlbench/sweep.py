@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tlbench import artifacts, config, console, page, results, rows, tables
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.hydra_app import remove_empty
-from tlbench.interrupts import Interrupted, Interrupts
+from tlbench.interrupts import JOB, Interrupted, Interrupts
 from tlbench.run import Run, write_text
 
 log = logging.getLogger(__name__)
@@ -173,18 +173,21 @@ def _run(job: Job, *, several: bool) -> None:
     log.info("job %s: %s", job.number, shlex.join(["tlbench", *job.command[4:]]))
     job.process = subprocess.Popen(
         job.command,
+        stdin=subprocess.PIPE,  # closed when this process ends, however it ends: then the job ends too
         stdout=subprocess.DEVNULL,  # its results are a row of the sweep's table
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={**os.environ, "COLUMNS": str(console.err.width)},
+        env={**os.environ, "COLUMNS": str(console.err.width), JOB: "1"},
     )
+    assert job.process.stdin is not None
     assert job.process.stderr is not None
     prefix = f"[{job.number}] " if several else "  "
     for line in job.process.stderr:
         log.info("%s%s", prefix, line.rstrip())
         job.last_words = line.strip() or job.last_words
     job.exit_code = job.process.wait()
+    job.process.stdin.close()
     if job.exit_code:
         job.last_words = _reason(job)
         _record(job)
