@@ -6,6 +6,7 @@ which lets either fold batch normalization into the convolutions and fuse what f
 
 import importlib.util
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,27 +112,31 @@ class OpenVinoEngine:
             graph = core.read_model(path)
         hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision]
         options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}
-        self._compiled = core.compile_model(graph, "CPU", options)
+        compiled = core.compile_model(graph, "CPU", options)
+        # Twice as many as run at once: no core waits for the next batch to be handed over.
+        count = 2 * compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._requests = [compiled.create_infer_request() for _ in range(count)]
 
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        queue = runtimes.openvino().AsyncInferQueue(self._compiled)
-        ready: dict[int, np.ndarray] = {}
-
-        def collect(request: Any, number: int) -> None:
-            ready[number] = request.get_output_tensor().data.copy()
-
-        queue.set_callback(collect)
-        started = yielded = 0
+        # Not openvino.AsyncInferQueue: its callbacks are Python's, and a thread that still wants the
+        # interpreter's lock when the compiled model is destroyed waits for ever for the one that holds it.
+        free, busy = deque(self._requests), deque[Any]()
         for images in batches:
-            queue.start_async({0: images}, started)
-            started += 1
-            while yielded in ready:
-                yield ready.pop(yielded)
-                yielded += 1
-        queue.wait_all()
-        while yielded < started:
-            yield ready.pop(yielded)
-            yielded += 1
+            if not free:
+                yield _result(busy, free)
+            request = free.popleft()
+            request.start_async({0: images})
+            busy.append(request)
+        while busy:
+            yield _result(busy, free)
+
+
+def _result(busy: deque[Any], free: deque[Any]) -> np.ndarray:
+    """What the oldest request computed; the request is free again."""
+    request = busy.popleft()
+    request.wait()
+    free.append(request)
+    return request.get_output_tensor().data.copy()
 
 
 def _core() -> Any:
