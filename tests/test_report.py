@@ -322,6 +322,7 @@ def test_compare_counts_images_that_one_got_right(tmp_path, capsys):
         folder = make_run(tmp_path / name, f"head={'exp' if name == 'a' else 'linear'}", images=40)
         labels = np.array([0, 1, 1, 1, 0, 1])
         np.savez(folder / "predictions.npz", labels=labels, probabilities=np.eye(2)[predicted])
+        Run.open(folder).complete()
     found = as_json(capsys, "--compare", tmp_path / "a", tmp_path / "b")["comparison"]
     (pair,) = found["pairs"]
     assert (pair["only_a"], pair["only_b"], pair["images"]) == (3, 0, 6)
