@@ -52,7 +52,7 @@ def probabilities(run: Run) -> np.ndarray:
 
 @pytest.mark.parametrize("augment", ["none", "flip"])
 def test_cached_training_equals_uncached(tlbench: Command, augment: str) -> None:
-    chosen = (f"augment={augment}", "features.precision=float32")
+    chosen = (f"augment={augment}", "precision=float32", "features.precision=float32")
     plain, _ = train(tlbench, "plain", *chosen, "features.cache=false")
     for engine, tolerance in (("tensorflow", 1e-4), ("openvino", 1e-3)):
         if engine == "openvino":
