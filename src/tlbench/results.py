@@ -146,10 +146,7 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
 def _metrics(run: Run) -> dict[str, Any]:
     """metrics.json with `size` added. Raises RunError when it is missing or holds no figures."""
     path = run.folder / "metrics.json"
-    try:
-        found = run.metrics()
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}).") from None
+    found = run.metrics()
     if not found:
         raise RunError(f"{run.folder} is a completed run without metrics.json.")
     if not isinstance(found, dict):

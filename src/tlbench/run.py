@@ -216,7 +216,11 @@ class Run:
         """What metrics.json holds; empty before the run is evaluated."""
         if "metrics.json" not in self._files:
             return {}
-        return json.loads(self.file("metrics.json").read_text(encoding="utf-8"))
+        path = self.file("metrics.json")
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{path} is damaged ({error}).") from error
 
     def complete(self) -> None:
         """Record that the run ended well, and what its files hold."""

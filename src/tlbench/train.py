@@ -83,6 +83,8 @@ def _room_to_write(resume: str) -> Iterator[None]:
     """What a full or read-only disk leaves to do; the last checkpoint is still whole."""
     try:
         yield
+    except BrokenPipeError:  # nobody reads the terminal's lines any more: no matter of disks
+        raise
     except OSError as error:
         where = error.filename or "the run folder"
         raise RunError(
