@@ -134,7 +134,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=["auto", "float32"], help="only this; default: both")
     args = parser.parse_args()
     if args.tiny:
-        args.repeats, args.engines = 1, ["tensorflow"]
+        args.repeats, args.engines, args.precision = 1, ["tensorflow"], "auto"
     return args
 
 

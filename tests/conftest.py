@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from tlbench import cli, config, hydra_app
+from tlbench import cli, hydra_app, validation
 from tlbench.config import Config
 
 # The smallest training that is real: a quarter-width MobileNet of 32 x 32 pixels from random weights.
@@ -66,7 +66,7 @@ def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 def make_config(*overrides: str) -> Config:
     """A checked configuration as the command line would make it."""
     with initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        return config.load(compose("train", list(overrides)))
+        return validation.load(compose("train", list(overrides)))
 
 
 @pytest.fixture

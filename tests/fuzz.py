@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tlbench import cli, config, images
+from tlbench import cli, images, validation
 from tlbench.errors import TlbenchError
 from tlbench.run import Run
 
@@ -75,7 +75,7 @@ def a_config_file(rng: random.Random, folder: Path) -> str:
             lines[i] = lines[i][: rng.randint(0, len(lines[i]))]
     path = folder / "config.yaml"
     path.write_text("\n".join(lines))
-    return quietly(lambda: config.load(path), "\n".join(lines))
+    return quietly(lambda: validation.load(path), "\n".join(lines))
 
 
 def an_image(rng: random.Random, folder: Path) -> str:
@@ -153,7 +153,7 @@ def seed_run(folder: Path) -> None:
     from tlbench.hydra_app import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = config.load(compose("train", ["data=digits", "backbone.weights=null"]))
+        cfg = validation.load(compose("train", ["data=digits", "backbone.weights=null"]))
     facts = {"data": {"name": "digits", "fingerprint": "0", "class_names": list("0123456789")}}
     run = Run.start(folder / "seed", cfg, "tlbench train", facts)
     with run:

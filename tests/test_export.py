@@ -6,12 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tlbench import cli, export, formats, runtimes
+from tlbench import cli, converters, formats, runtimes
 
 ROOT = Path(__file__).parents[1]
 SNIPPETS = Path(__file__).parent / "snippets"
@@ -66,7 +67,7 @@ def test_answers_as_the_model_does(exports: Path, name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_takes_any_number_of_images(exports: Path, name: str) -> None:
     form = formats.FORMATS[name.removesuffix("_int8")]
-    predict = export.READERS[form.name](exports / name / form.file)
+    predict = converters.read(form, exports / name / form.file)
     pixels = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3)).astype(np.float32)
     together = predict(pixels)
     assert together.shape == (7, 10)
@@ -108,13 +109,13 @@ def test_the_readme_shows_these_snippets() -> None:
 def test_over_tolerance_is_a_failure_that_leaves_nothing(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    read = export.READERS["keras"]
+    read = converters.READERS["keras"]
 
-    def wrong(path: Path) -> export.Predict:
+    def wrong(path: Path) -> converters.Predict:
         predict = read(path)
         return lambda pixels: predict(pixels / 255)  # a runtime fed in the wrong range
 
-    monkeypatch.setitem(export.READERS, "keras", wrong)
+    monkeypatch.setitem(converters.READERS, "keras", wrong)
     assert cli.main(["export", str(run_copy), "--format", "keras"]) == 1
     said = capsys.readouterr()
     assert "refused" in said.out
@@ -125,10 +126,14 @@ def test_over_tolerance_is_a_failure_that_leaves_nothing(
 def test_one_that_cannot_be_held_does_not_stop_the_others(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("no such operation\nin this format")
+    write = converters.write
 
-    monkeypatch.setitem(export.WRITERS, "saved_model", fail)
+    def fail(form: formats.Format, *rest: Any) -> None:
+        if form.name == "saved_model":
+            raise ValueError("no such operation\nin this format")
+        write(form, *rest)
+
+    monkeypatch.setattr(converters, "write", fail)
     earlier = run_copy / "exports" / "keras"
     earlier.mkdir(parents=True)
     (earlier / "of an earlier export").touch()

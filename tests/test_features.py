@@ -81,9 +81,9 @@ def test_another_head_seed_or_rate_reuses_the_features_another_backbone_never(
     # A seed draws other random weights too, so those are taken from the first run.
     weights = "backbone.weights=first"
     for i, other in enumerate(
-        ("head.widths=[8]", "learning_rate=0.1", "data.split_seed=3", "seed=4")
+        (["head.widths=[8]", "learning_rate=0.1"], ["data.split_seed=3"], ["seed=4"])
     ):
-        run, said = train(tlbench, f"other{i}", other, weights)
+        run, said = train(tlbench, f"other{i}", *other, weights)
         assert run.manifest["features"]["images_computed"] < images
         assert "came from the cache" in said
     again, _ = train(tlbench, "again", "seed=1")
@@ -295,7 +295,15 @@ def test_an_explicit_precision_is_obeyed_and_measured(tlbench: Command) -> None:
     facts = json.loads((run.folder / "manifest.json").read_text())["features"]
     assert facts["precision"] == "bfloat16"
     assert facts["measured"]["bfloat16"]["noise"] > 0
-    assert "bfloat16" in said
+    assert "Measuring what bfloat16 costs" in said
+    again, said = train(tlbench, "again", *chosen, "head.widths=[8]")
+    assert "Measuring" not in said
+    assert again.manifest["features"]["measured"] == facts["measured"]
+    (kept,) = Path("cache").rglob("features/*.json")
+    kept.write_text(kept.read_text().replace('"noise": 0', '"noise": 9'))
+    assert "Measuring" in train(tlbench, "third", *chosen)[1]
+    assert tlbench("cache", "--clear").code == 0
+    assert not list(Path("cache").rglob("*.*"))
 
 
 def test_a_processor_without_lower_precisions_uses_float32() -> None:

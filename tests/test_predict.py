@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tlbench import cli, predict
-from tlbench.config import load
+from tlbench.validation import load
 
 
 @pytest.fixture(scope="module")

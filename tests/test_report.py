@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 
+from conftest import make_config
 from tlbench import (
     artifacts,
     cli,
     comparison,
-    config,
     evaluation,
-    hydra_app,
     results,
     rows,
     svg,
@@ -38,10 +36,7 @@ REASON = "out of <b>memory</b> | [red]"
 CLASSES = [f"class {i}" for i in range(20)]
 
 
-@functools.cache
-def _composed(overrides: tuple[str, ...]) -> config.Config:
-    with initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        return config.load(compose("train", list(overrides)))
+composed = functools.cache(make_config)
 
 
 def make_run(
@@ -57,7 +52,7 @@ def make_run(
     fingerprint: str = "0123456789abcdef",
 ) -> Path:
     """A run folder as `train` leaves it, with predictions of about the accuracy asked for."""
-    cfg = copy.deepcopy(_composed(overrides))
+    cfg = copy.deepcopy(composed(*overrides))
     splits = {"train": 45_000, "validation": 5_000, "test": images}
     facts = {
         "hardware": {"processor": "test", "device": "cpu", "precision": "float32"},

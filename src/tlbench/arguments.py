@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tlbench.config import suggest
-from tlbench.errors import ConfigError
+from tlbench.errors import ConfigError, suggest
 
 OUTPUTS = Path("outputs")  # where runs are looked for when no path is given
 

@@ -31,12 +31,13 @@ from rich.text import Text
 from tlbench import console
 from tlbench.errors import RunError
 from tlbench.images import Images
-from tlbench.run import atomic, write_json
+from tlbench.run import atomic, checksum, write_json
 
 log = logging.getLogger(__name__)
 
 BLOCK_ROWS = 4096
 BLOCK_SECONDS = 30.0  # at most so much work is lost to a kill
+FACTS = ".json"  # how the names of remembered facts end
 
 Compute = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
@@ -51,8 +52,7 @@ class Store:
     about: dict[str, Any] = field(default_factory=dict)  # what a listing says of it
 
     def __post_init__(self) -> None:
-        text = json.dumps(self.recipe, sort_keys=True)
-        self.folder = self.root / hashlib.sha256(text.encode()).hexdigest()[:24]
+        self.folder = self.root / checksum(self.recipe)[:24]
         self.dtype = np.dtype([("id", "S16"), ("features", "<f4", (self.width,))])
 
     def get(
@@ -69,7 +69,7 @@ class Store:
         compute: makes the engine's run function when something is missing. Raises RunError when the
         cache cannot be written.
         """
-        try:
+        with _writable(self.root):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 write_json(self.folder / "about.json", {**self.about, "recipe": self.recipe})
@@ -81,11 +81,6 @@ class Store:
                 if len(missing):
                     self._fill(images, missing, compute(), batch_size)
                     blocks = self._blocks(known=blocks)
-        except OSError as error:
-            raise RunError(
-                f"features.folder={self.root} cannot be written ({error.strerror or error}). Make room, choose "
-                "another folder with features.folder=..., or set features.cache=false."
-            ) from error
         return self._assemble(blocks, wanted, memory_limit_bytes), len(missing)
 
     @contextlib.contextmanager
@@ -160,6 +155,39 @@ class Store:
             found = block["id"][source] == wanted
             features[found] = block["features"][source[found]]
         return features
+
+
+@contextlib.contextmanager
+def _writable(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"features.folder={root} cannot be written ({error.strerror or error}). Make room, choose "
+            "another folder with features.folder=..., or set features.cache=false."
+        ) from error
+
+
+def remembered(
+    root: Path, recipe: dict[str, Any], compute: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """A few facts that depend on the recipe alone: computed by the first who asks, read by the others.
+
+    The file is its own lock; a write that was cut off has no valid checksum and counts for nothing.
+    """
+    with _writable(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with (root / f"{checksum(recipe)[:24]}{FACTS}").open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                found = json.load(file)
+                if found["checksum"] == checksum(found["facts"]):
+                    return found["facts"]
+            facts = compute()
+            file.truncate(0)
+            json.dump({"recipe": recipe, "facts": facts, "checksum": checksum(facts)}, file)
+            return facts
 
 
 def _ids(blocks: dict[str, np.ndarray]) -> np.ndarray:
@@ -262,6 +290,13 @@ def prune(root: Path, limit_bytes: float) -> list[Entry]:
             removed.append(entry)
             total -= entry.size
     return removed
+
+
+def clear(root: Path) -> list[Entry]:
+    """Remove everything that is not in use; the entries among it."""
+    for facts in root.glob(f"*{FACTS}"):
+        facts.unlink()
+    return prune(root, 0)
 
 
 def _remove(entry: Entry) -> bool:

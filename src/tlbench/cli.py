@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tlbench.errors import ConfigError, TlbenchError
+from tlbench.errors import ConfigError, TlbenchError, suggest
 from tlbench.interrupts import Interrupted
 
 USAGE = """\
@@ -87,8 +87,6 @@ def program(words: list[str]) -> int:
         return 0
     verb, *rest = words
     if verb not in VERBS:
-        from tlbench.config import suggest
-
         raise ConfigError(f"Unknown verb '{verb}'. {suggest(verb, VERBS)}")
     return VERBS[verb](rest) or 0
 

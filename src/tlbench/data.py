@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlbench import config
-from tlbench.config import suggest
-from tlbench.errors import ConfigError, DataError
+from tlbench.errors import ConfigError, DataError, suggest
 from tlbench.images import Images
 from tlbench.sources import SOURCES, Contents
 

@@ -1,5 +1,8 @@
 """The error family: what a user sees of a failure is the message of one of these, on one line."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class TlbenchError(Exception):
     """Root of every error tlbench raises; `exit_code` is what the command then returns."""
@@ -43,3 +46,12 @@ class SweepError(TlbenchError):
 
 class TrainingError(TlbenchError):
     """A training that cannot go on, though its settings are valid."""
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """The option that was probably meant, and the options where they are few or none is near."""
+    options = sorted(options)
+    near = difflib.get_close_matches(name, options, n=1)
+    guess = [f"Did you mean '{near[0]}'?"] if near else []
+    listing = [f"Expected one of: {', '.join(options)}."] if len(options) <= 6 or not near else []
+    return " ".join(guess + listing)

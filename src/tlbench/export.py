@@ -21,11 +21,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from tlbench import console, evaluation, hydra_app, loaded, runtimes
+from tlbench import console, converters, evaluation, hydra_app, loaded
+from tlbench.converters import Predict
 from tlbench.data import Dataset
 from tlbench.errors import ExportError
 from tlbench.formats import Format
-from tlbench.hardware import keras, muted_stderr, tf
+from tlbench.hardware import muted_stderr
 from tlbench.loaded import Loaded
 from tlbench.run import Run, file_facts, write_json
 
@@ -34,8 +35,6 @@ log = logging.getLogger(__name__)
 BATCH = 32
 CALIBRATION_IMAGES = 200
 LATENCY_CALLS = 30
-
-Predict = Callable[[np.ndarray], np.ndarray]  # (n, size, size, 3) float32 -> (n, classes)
 
 
 @dataclass(frozen=True)
@@ -115,9 +114,9 @@ def _export(
     with _replacing(target) as (folder, keep):
         path = folder / form.file
         with _worded(f"{form.label} cannot hold this model"):
-            WRITERS[form.name](classifier, dataset, form, path)
+            converters.write(form, classifier.model, lambda: _calibration(dataset), path)
         with _worded(f"{form.label} was written but does not run"):
-            parity = _compare(READERS[form.name](path), sample)
+            parity = _compare(converters.read(form, path), sample)
         refusal = _refusal(form, parity, limits)
         size = _size_bytes(path)
         if refusal is None:
@@ -160,114 +159,10 @@ def _worded(failure: str) -> Iterator[None]:
         raise ExportError(f"{failure} ({reason}).") from error
 
 
-# ---------------------------------------------------------------- writing
-
-
-def _write_saved_model(classifier: Loaded, dataset: Dataset, form: Format, path: Path) -> None:
-    del dataset, form
-    classifier.model.export(path, format="tf_saved_model", verbose=False)
-
-
-def _write_onnx(classifier: Loaded, dataset: Dataset, form: Format, path: Path) -> None:
-    del dataset, form
-    classifier.model.export(path, format="onnx", verbose=False)
-
-
-def _write_openvino(classifier: Loaded, dataset: Dataset, form: Format, path: Path) -> None:
-    """Through a SavedModel, which OpenVINO's core reads itself: its Python converter calls home."""
-    openvino = runtimes.openvino()
-    with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(classifier, dataset, form, Path(folder) / "model")
-        graph = openvino.Core().read_model(Path(folder) / "model")
-        openvino.save_model(graph, path, compress_to_fp16=False)
-
-
-def _write_litert(classifier: Loaded, dataset: Dataset, form: Format, path: Path) -> None:
-    if form.quantized is None:
-        classifier.model.export(path, format="litert", verbose=False)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        _write_saved_model(classifier, dataset, form, Path(folder) / "model")
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(Path(folder) / "model"))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: _calibration(dataset)
-        path.write_bytes(converter.convert())
-
-
-def _calibration(dataset: Dataset) -> Iterator[list[np.ndarray]]:
-    """Training images one by one, spread over the split: what int8's ranges are measured on."""
+def _calibration(dataset: Dataset) -> Iterator[np.ndarray]:
+    """Training images one by one, spread over the split."""
     for row in _spread(dataset.splits["train"], CALIBRATION_IMAGES):
-        yield [dataset.images.batch(np.array([row])).astype(np.float32)]
-
-
-def _write_keras(classifier: Loaded, dataset: Dataset, form: Format, path: Path) -> None:
-    """Without the optimizer's state, which the run's own file keeps."""
-    del dataset, form
-    classifier.model.save(path)
-
-
-WRITERS = {
-    "saved_model": _write_saved_model,
-    "onnx": _write_onnx,
-    "openvino": _write_openvino,
-    "litert": _write_litert,
-    "keras": _write_keras,
-}
-
-
-# ---------------------------------------------------------------- reading back, in the format's runtime
-
-
-def _read_saved_model(path: Path) -> Predict:
-    restored = tf.saved_model.load(path)
-    return lambda pixels: restored.serve(pixels).numpy()
-
-
-def _read_onnx(path: Path) -> Predict:
-    session = runtimes.onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda pixels: session.run(None, {name: pixels})[0]
-
-
-def _read_openvino(path: Path) -> Predict:
-    # Without the hint it computes in bfloat16 where the processor can, and differs by some 1e-2.
-    options = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = runtimes.openvino().Core().compile_model(path, "CPU", options)
-    return lambda pixels: compiled(pixels)[0].copy()
-
-
-def _read_litert(path: Path) -> Predict:
-    interpreter = runtimes.litert().Interpreter(str(path))
-    into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    prepared: list[tuple[int, ...]] = []
-
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        if prepared != [pixels.shape]:  # buffers are laid out for one shape at a time
-            interpreter.resize_tensor_input(into["index"], pixels.shape)
-            interpreter.allocate_tensors()
-            prepared[:] = [pixels.shape]
-        interpreter.set_tensor(into["index"], pixels)
-        interpreter.invoke()
-        return interpreter.get_tensor(out["index"])
-
-    return predict
-
-
-def _read_keras(path: Path) -> Predict:
-    model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    return model.predict_on_batch
-
-
-READERS: dict[str, Callable[[Path], Predict]] = {
-    "saved_model": _read_saved_model,
-    "onnx": _read_onnx,
-    "openvino": _read_openvino,
-    "litert": _read_litert,
-    "keras": _read_keras,
-}
-
-
-# ---------------------------------------------------------------- comparing
+        yield dataset.images.batch(np.array([row])).astype(np.float32)
 
 
 def _sample(classifier: Loaded, dataset: Dataset, count: int) -> Sample:
@@ -329,9 +224,6 @@ def _refusal(form: Format, parity: Parity, limits: Limits) -> str | None:
         f"{form.label} differs from the model by {parity.greatest_difference:.2g}, over "
         f"{limits.difference:g}: not kept."
     )
-
-
-# ---------------------------------------------------------------- what is recorded and said
 
 
 def _facts(

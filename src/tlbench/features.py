@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlbench import engines, weights
-from tlbench.cache import Store, prune
+from tlbench.cache import Store, prune, remembered
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.hardware import Machine, enough_memory, keras
@@ -65,9 +65,9 @@ def _compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Mac
     network = classifier.features
     rows = np.sort(np.concatenate(list(dataset.splits.values())))
     engine, why = engines.choose(cfg.features.engine, machine)
-    precision, measured = _precision(network, engine, cfg, machine, dataset.images, rows)
+    recipe = _recipe(classifier, cfg, engine, machine)
+    precision, measured = _precision(network, engine, cfg, machine, dataset, recipe)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, precision, measured["reason"])
-    recipe = _recipe(classifier, cfg, engine, precision, machine)
 
     def get(table: Images, view: str) -> tuple[np.ndarray, int]:
         width = network.output_shape[-1]
@@ -80,7 +80,8 @@ def _compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Mac
             "view": view,
             "features": width,
         }
-        store = Store(Path(cfg.features.folder), {**recipe, "view": view}, width, about)
+        whole = {**recipe, "precision": precision, "view": view}
+        store = Store(Path(cfg.features.folder), whole, width, about)
         size = cfg.features.batch_size
         return store.get(
             table,
@@ -109,10 +110,8 @@ def _compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Mac
     return Features(plain, mirrored, position, facts)
 
 
-def _recipe(
-    classifier: Classifier, cfg: Config, engine: str, precision: str, machine: Machine
-) -> dict[str, Any]:
-    """All that decides the features of an image, and nothing that does not."""
+def _recipe(classifier: Classifier, cfg: Config, engine: str, machine: Machine) -> dict[str, Any]:
+    """All but precision and view that decides the features of an image, and nothing that does not."""
     package = {"tensorflow": "tensorflow", "openvino": "openvino"}[engine]
     backbone = cfg.backbone
     return {
@@ -123,7 +122,6 @@ def _recipe(
         "input_shape": classifier.model.input_shape[1:],
         "preprocessing": vars(backbone.preprocessing) if backbone.preprocessing else None,
         "engine": engine,
-        "precision": precision,
         "device": machine.device,
         "versions": {name: version(name) for name in ("keras", package)},
     }
@@ -134,10 +132,14 @@ def _precision(
     engine: str,
     cfg: Config,
     machine: Machine,
-    images: Images,
-    rows: np.ndarray,
+    dataset: Dataset,
+    recipe: dict[str, Any],
 ) -> tuple[str, dict[str, Any]]:
-    """The precision to compute in, and the noise and speed that speak for or against the lower ones."""
+    """The precision to compute in, and the noise and speed that speak for or against the lower ones.
+
+    Measured once for all runs on the same data: a speed near the limit must not let the jobs of a sweep
+    come to different precisions.
+    """
     asked = cfg.features.precision
     if asked == "float32":
         return asked, {"reason": "asked for", "measured": {}}
@@ -147,10 +149,17 @@ def _precision(
             "reason": f"this {machine.device} has none that is faster",
             "measured": {},
         }
-    sample = np.random.default_rng(0).permutation(rows)[:SAMPLE]
-    measured = measure(
-        network, engine, candidates, machine, images, sample, cfg.features.batch_size
-    )
+    size = cfg.features.batch_size
+
+    def compute() -> dict[str, Any]:
+        log.info("Measuring what %s costs and brings", " and ".join(candidates))
+        every = np.sort(np.concatenate(list(dataset.splits.values())))
+        sample = np.random.default_rng(0).permutation(every)[:SAMPLE]
+        return measure(network, engine, candidates, machine, dataset.images, sample, size)
+
+    asked_of = {"precisions": candidates, "batch_size": size, "processor": machine.name}
+    circumstances = {**recipe, **asked_of, "data": dataset.fingerprint}
+    measured = remembered(Path(cfg.features.folder), circumstances, compute)
     if asked != "auto":
         return asked, {"reason": f"asked for, {_say(measured[asked])}", "measured": measured}
     for name, figures in measured.items():

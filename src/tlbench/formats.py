@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from tlbench import runtimes
-from tlbench.config import suggest
-from tlbench.errors import ConfigError
+from tlbench.errors import ConfigError, suggest
 
 
 @dataclass(frozen=True)

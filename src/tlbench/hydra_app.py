@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from tlbench import config as schema
-from tlbench.config import Config, suggest
-from tlbench.errors import ConfigError, RunError
+from tlbench import validation
+from tlbench.config import Config
+from tlbench.errors import ConfigError, RunError, suggest
 
 Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
 
@@ -46,7 +46,7 @@ def run(words: list[str], job: Job) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         try:
-            job(schema.load(composed), folder, list(hydra_config.overrides.task))
+            job(validation.load(composed), folder, list(hydra_config.overrides.task))
         except Exception as error:
             if hydra_config.mode != RunMode.RUN:
                 raise  # a launcher other than ours learns of a failure this way
@@ -131,7 +131,7 @@ def with_data(cfg: Config, words: list[str]) -> Config:
         with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
             raw.data = hydra.compose("train", group).data
     values = OmegaConf.from_dotlist([word for word in words if word not in group])
-    return schema.load(OmegaConf.merge(raw, values))  # type: ignore[arg-type]
+    return validation.load(OmegaConf.merge(raw, values))  # type: ignore[arg-type]
 
 
 def explain(error: Exception) -> str:
@@ -146,9 +146,9 @@ def explain(error: Exception) -> str:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         return f"Unknown {group} '{name}'. {suggest(name, error.options)}"
     if isinstance(cause, OmegaConfBaseException):
-        return schema.explain(cause)
+        return validation.explain(cause)
     if isinstance(error, OmegaConfBaseException):
-        return schema.explain(error)
+        return validation.explain(error)
     return " ".join(message.split())
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlbench import config, weights
-from tlbench.config import Config, suggest
-from tlbench.errors import ConfigError
+from tlbench.config import Config
+from tlbench.errors import ConfigError, suggest
 from tlbench.hardware import keras
 
 

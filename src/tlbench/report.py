@@ -8,8 +8,7 @@ from typing import Any
 from tlbench import comparison, console, results, rows, tables
 from tlbench.arguments import OUTPUTS, Parser
 from tlbench.comparison import Comparison
-from tlbench.config import suggest
-from tlbench.errors import ConfigError, RunError
+from tlbench.errors import ConfigError, RunError, suggest
 from tlbench.results import Result
 from tlbench.rows import Row
 from tlbench.run import write_text

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tlbench.config import NOT_IDENTITY, suggest
-from tlbench.errors import ConfigError
+from tlbench.config import NOT_IDENTITY
+from tlbench.errors import ConfigError, suggest
 from tlbench.results import FIGURES, Result
 
 MORE_IS_BETTER = ("accuracy", "val_accuracy", "evaluation", "images_per_second")

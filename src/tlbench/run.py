@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tlbench import config
+from tlbench import validation
 from tlbench.config import Config
 from tlbench.errors import RunError
 
@@ -73,9 +73,9 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
-    """SHA-256 of what a manifest says, whatever the order and spacing it says it in."""
-    text = json.dumps(manifest, sort_keys=True, default=_plain)
+def checksum(facts: dict[str, Any]) -> str:
+    """SHA-256 of what a mapping says as JSON, whatever its order and spacing."""
+    text = json.dumps(facts, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -149,7 +149,7 @@ class Run:
             raise RunError(f"{path} is damaged ({error}).") from error
         if manifest.get("format", 0) > FORMAT:
             raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
-        if manifest.pop("checksum", None) != _checksum(manifest):
+        if manifest.pop("checksum", None) != checksum(manifest):
             raise RunError(f"{path} is damaged (its checksum is not that of its contents).")
         return cls(folder, manifest)
 
@@ -208,7 +208,7 @@ class Run:
         """The resolved configuration of the run."""
         path = self.file("config.yaml")
         try:
-            return config.load(path)
+            return validation.load(path)
         except Exception as error:  # YAML's reader and the schema raise many kinds
             raise RunError(f"{path} is damaged ({error}).") from error
 
@@ -278,7 +278,7 @@ class Run:
         self._held.close()
 
     def _save(self) -> None:
-        sealed = {**self.manifest, "checksum": _checksum(self.manifest)}
+        sealed = {**self.manifest, "checksum": checksum(self.manifest)}
         write_json(self.folder / "manifest.json", sealed)
 
     def _written(self) -> dict[str, object]:

@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlbench import artifacts, config, console, page, results, rows, tables
+from tlbench import artifacts, config, console, page, results, rows, tables, validation
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.hydra_app import remove_empty
 from tlbench.interrupts import JOB, Interrupted, Interrupts
@@ -126,7 +126,7 @@ def _job(
     with open_dict(task):
         del task["hydra"]
     try:
-        cfg = config.load(task)
+        cfg = validation.load(task)
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
     status = _status(folder, cfg)
@@ -180,14 +180,13 @@ def _run(job: Job, *, several: bool) -> None:
         errors="replace",
         env={**os.environ, "COLUMNS": str(console.err.width), JOB: "1"},
     )
-    assert job.process.stdin is not None
-    assert job.process.stderr is not None
     prefix = f"[{job.number}] " if several else "  "
-    for line in job.process.stderr:
-        log.info("%s%s", prefix, line.rstrip())
-        job.last_words = line.strip() or job.last_words
-    job.exit_code = job.process.wait()
-    job.process.stdin.close()
+    with job.process:
+        assert job.process.stderr is not None
+        for line in job.process.stderr:
+            log.info("%s%s", prefix, line.rstrip())
+            job.last_words = line.strip() or job.last_words
+        job.exit_code = job.process.wait()
     if job.exit_code:
         job.last_words = _reason(job)
         _record(job)

@@ -14,9 +14,9 @@ from tlbench import batch_norm, checkpoint, config, features, inputs
 from tlbench.acceleration import accelerate
 from tlbench.callbacks import EarlyStopping, Epoch, History, Keeper, LiveDisplay
 from tlbench.checkpoint import State
-from tlbench.config import Config, Stage, suggest
+from tlbench.config import Config, Stage
 from tlbench.data import Dataset
-from tlbench.errors import ConfigError
+from tlbench.errors import ConfigError, suggest
 from tlbench.features import Features
 from tlbench.hardware import Machine, Precision, enough_memory, keras, tf
 from tlbench.inputs import Source

@@ -60,9 +60,8 @@ def cache(words: list[str]) -> int:
     from tlbench import cache
 
     folder = Path(asked.folder) if asked.folder else hydra_app.features_folder()
-    limit = 0.0 if asked.clear else asked.prune
-    if limit is not None:
-        removed = cache.prune(folder, limit * 2**30)
+    if asked.clear or asked.prune is not None:
+        removed = cache.clear(folder) if asked.clear else cache.prune(folder, asked.prune * 2**30)
         freed = sum(entry.size for entry in removed) / 2**20
         console.out.print(f"removed {len(removed)} entries, {freed:,.1f} MiB")
     console.out.print(cache.listing(folder))
