@@ -1,8 +1,10 @@
 """The command line: help, completion, and one line for whatever is wrong with a command."""
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from conftest import Answer
 Command = Callable[..., Answer]
 
 LIGHT = """
-    tlbench.cli tlbench.config tlbench.errors tlbench.console tlbench.run tlbench.report
+    tlbench.cli tlbench.config tlbench.validation tlbench.errors tlbench.console tlbench.run tlbench.report
     tlbench.page tlbench.plots tlbench.cache tlbench.sweep tlbench.hydra_app
 """
 
@@ -100,3 +102,19 @@ def test_no_network_names_the_setting_that_helps(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "backbone.weights" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "outputs").exists()
+
+
+def test_an_archive_that_is_not_the_published_one_is_never_opened(tmp_path: Path) -> None:
+    """It would write beside its folder; Keras holds it against the published SHA-256 and drops it."""
+    archive = tmp_path / "keras" / "datasets" / "cifar-100-python-target_archive"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        member = tarfile.TarInfo("../../outside")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"evil"))
+    closed = {"HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path / "keras")}
+    done = shell("train", "backbone.weights=null", **closed)
+    assert done.returncode == 2
+    assert "could not be downloaded" in done.stderr.splitlines()[-1]
+    assert not archive.exists()
+    assert not list(tmp_path.rglob("outside"))
