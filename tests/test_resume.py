@@ -267,3 +267,16 @@ def test_a_loss_that_is_lost_stops_the_run(tlbench: Command) -> None:
     run = Run.open(Path("run"))
     assert run.status == "failed"
     assert "no longer finite" in run.manifest["reason"]
+
+
+def test_a_reader_who_goes_away_does_not_end_a_training() -> None:
+    """As `tlbench train ... 2>&1 | head -1` does: the log is in the run's folder."""
+    process = start(*TINY, "hydra.run.dir=run")
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert Run.open(Path("run")).status == "completed"
+    said = Path("run/train.log").read_text()
+    assert "train 2/2" in said
+    assert "Traceback" not in said

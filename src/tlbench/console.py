@@ -35,8 +35,19 @@ THEME = Theme(
     inherit=True,
 )
 
-out = Console(theme=THEME, highlight=False)
-err = Console(theme=THEME, highlight=False, stderr=True)
+
+class _Console(Console):
+    """A console whose reader may go away, as in `tlbench ... | head`."""
+
+    def on_broken_pipe(self) -> None:
+        """Without a reader results are in vain, but progress is not: the work it tells of goes on."""
+        if not self.stderr:
+            raise BrokenPipeError
+        self.quiet = True
+
+
+out = _Console(theme=THEME, highlight=False)
+err = _Console(theme=THEME, highlight=False, stderr=True)
 
 
 def progress() -> Progress:

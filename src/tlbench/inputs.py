@@ -135,8 +135,8 @@ def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
             return tf.ensure_shape(found, (None, table.shape[1]))
 
         return read
-    with tf.device("cpu"):
-        values = tf.constant(table)
+    # In place: tf.constant would hold the features two more times.
+    values = tf.experimental.dlpack.from_dlpack(table.__dlpack__())
     return lambda rows: tf.gather(values, rows)
 
 
