@@ -6,6 +6,7 @@ image shows, the same for equal images wherever they stand.
 
 import hashlib
 import io
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ SUFFIXES = frozenset(
 )
 
 DIGEST_BYTES = 16
+
+# Pillow logs what is wrong with a file; nobody listening, Python would print that beside our own line.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class Images(Protocol):
