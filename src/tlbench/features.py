@@ -137,7 +137,7 @@ def _precision(
 ) -> tuple[str, dict[str, Any]]:
     """The precision to compute in, and the noise and speed that speak for or against the lower ones.
 
-    Measured once for all runs on the same data: a speed near the limit must not let the jobs of a sweep
+    Measured once for all runs on the same data and split: a speed near the limit must not let the jobs of a sweep
     come to different precisions.
     """
     asked = cfg.features.precision

@@ -135,7 +135,7 @@ def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
             return tf.ensure_shape(found, (None, table.shape[1]))
 
         return read
-    # In place: tf.constant would hold the features two more times.
+    # In place, which the cache aligns it for: tf.constant would hold the features two more times.
     values = tf.experimental.dlpack.from_dlpack(table.__dlpack__())
     return lambda rows: tf.gather(values, rows)
 
