@@ -22,7 +22,7 @@ import numpy as np
 
 from tlbench import validation
 from tlbench.config import Config
-from tlbench.errors import RunError
+from tlbench.errors import ConfigError, RunError
 
 FORMAT = 1  # of the folder; a newer one is refused by older versions
 RESULTS = ("config.yaml", "history.csv", "metrics.json", "model.keras", "predictions.npz")
@@ -209,7 +209,7 @@ class Run:
         path = self.file("config.yaml")
         try:
             return validation.load(path)
-        except Exception as error:  # YAML's reader and the schema raise many kinds
+        except ConfigError as error:
             raise RunError(f"{path} is damaged ({error}).") from error
 
     def metrics(self) -> dict[str, Any]:
