@@ -110,10 +110,14 @@ class Store:
     def _read(self, path: Path) -> np.ndarray | None:
         """A block, mapped from disk, or None when it is not what was written."""
         try:
-            block = np.load(path, mmap_mode="r", allow_pickle=False).view(self.dtype)
+            block = self._map(path)
         except (ValueError, EOFError):
             return None
-        return block if _digest(block) == path.stem else None
+        # Mapped anew, so that what was read to check it does not stay in memory.
+        return self._map(path) if _digest(block) == path.stem else None
+
+    def _map(self, path: Path) -> np.ndarray:
+        return np.load(path, mmap_mode="r", allow_pickle=False).view(self.dtype)
 
     def _fill(self, images: Images, missing: np.ndarray, run: Compute, batch_size: int) -> None:
         """Compute and write the missing rows, block by block."""
@@ -148,7 +152,8 @@ class Store:
         else:
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 features = np.memmap(file, np.float32, "w+", shape=shape)
-        for block in blocks.values():
+        while blocks:  # each leaves memory when it was read
+            _, block = blocks.popitem()
             order = np.argsort(block["id"])
             place = np.searchsorted(block["id"], wanted, sorter=order)
             source = order[np.minimum(place, len(order) - 1)]

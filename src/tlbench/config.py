@@ -128,7 +128,7 @@ class Features:
     engine: str
     precision: str
     max_noise: float
-    batch_size: int
+    batch_size: int | None
     folder: str
     limit_gb: float
     memory_limit_gb: float

@@ -30,12 +30,16 @@ LEAST = {
     "n_jobs": 1,
     "backbone.image_size": 1,
     "data.memory_limit_gb": 0,
-    "features.batch_size": 1,
     "features.max_noise": 0,
     "features.limit_gb": 0,
     "features.memory_limit_gb": 0,
 }
-LEAST_OR_NULL = {"data.limit": 2, "data.image_size": 1, "early_stopping.patience": 1}
+LEAST_OR_NULL = {
+    "data.limit": 2,
+    "data.image_size": 1,
+    "early_stopping.patience": 1,
+    "features.batch_size": 1,
+}
 SEEDS = ("seed", "data.split_seed")
 SHARES = ("head.dropout", "schedule.warmup", "augment.shift")
 
