@@ -1,14 +1,16 @@
 """Many heads over one backbone: `tlbench train --multirun head.widths=...` against training each of them
 in plain Keras.
 
-tlbench runs a process a head; the first computes the features, the others find them. Plain Keras runs
-the backbone again for each head, so a slice of one of its jobs is really run. The default, a tenth of
-CIFAR-100's images in its proportions, takes some ten minutes a round on two cores, --full four times that.
+tlbench runs a process a head; the first computes the features, the others find them, in float32 and, where
+`features.precision=auto` chooses a lower precision, in that. Plain Keras runs the backbone again for each
+head, so a slice of one of its jobs is really run. The default, a tenth of CIFAR-100's images in its
+proportions, takes some twenty minutes a round on two cores, --full four times that.
 """
 
 import argparse
 import shutil
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import measure
@@ -27,21 +29,30 @@ COLUMNS = (
 )
 
 
+@dataclass
+class Sweep:
+    """A sweep's outcomes, a round each."""
+
+    passes: int
+    outcomes: list[measure.Outcome] = field(default_factory=list)
+
+
 def main() -> None:
     args = _arguments()
     rows: list[list[str]] = []
     goals: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         for todo in work.works(args, Path(folder)):
-            plain, swept, facts = _rounds(todo, args, Path(folder))
-            gain = measure.times(
-                measure.ratio([args.heads * p.seconds for p in plain], [s.seconds for s in swept])
-            )
-            rows += [_plain_row(todo, args.heads, plain), _row(todo, args, swept, facts, gain)]
-            kind = "float32" if facts["precision"] == "float32" else "lower"
-            goals[f"{todo.network.name} sweep {kind}"] = (
-                f"{gain} ({args.heads} heads, {todo.sizes} images)"
-            )
+            plain, sweeps = _rounds(todo, args, Path(folder))
+            rows.append(_plain_row(todo, args.heads, plain))
+            for label, sweep in sweeps.items():
+                over = [args.heads * p.seconds for p in plain]
+                gain = measure.times(measure.ratio(over, [s.seconds for s in sweep.outcomes]))
+                rows.append(_row(todo, args, label, sweep, gain))
+                kind = "float32" if "float32" in label else "lower"
+                goals[f"{todo.network.name} sweep {kind}"] = (
+                    f"{gain} ({args.heads} heads, {todo.sizes} images)"
+                )
     notes = [
         *work.size_notes(todo),
         "Plain Keras's sweep is one such job, times the number of heads.",
@@ -50,21 +61,36 @@ def main() -> None:
     measure.publish(args, name, COLUMNS, rows, notes=notes, goals=goals)
 
 
-def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> tuple[list, list, dict]:
-    """A plain job and a sweep in turns; what the first run of the last sweep says of its features."""
-    plain, swept, facts = [], [], {}
-    sweep = "head.widths=" + ",".join(f"[{16 * (i + 1)}]" for i in range(args.heads))
+def _rounds(
+    todo: Work, args: argparse.Namespace, folder: Path
+) -> tuple[list[measure.Outcome], dict[str, Sweep]]:
+    """A plain job and the sweeps in turns; the sweeps by the precision they had."""
+    plain: list[measure.Outcome] = []
+    sweeps: dict[str, Sweep] = {}
     for number in range(args.repeats):
         measure.say(f"{todo.network.application}: round {number + 1} of {args.repeats}")
         plain.append(todo.plain())
-        place = folder / str(number)
-        words = ["--multirun", sweep, f"n_jobs={args.jobs}"]
-        cache = place / "cache"
-        swept.append(todo.tlbench(cache, place / "run", args.engine, args.precision, words))
-        runs = [work.facts_of(p.parent) for p in place.glob("run/*/manifest.json")]
-        facts = runs[0] | {"images_computed": sum(run["images_computed"] for run in runs)}
-        shutil.rmtree(place)
-    return plain, swept, facts
+        chosen = _sweep(todo, args, "auto", folder, sweeps) if args.precision != "float32" else None
+        if chosen != "float32" and args.precision != "auto":
+            _sweep(todo, args, "float32", folder, sweeps)
+    return plain, sweeps
+
+
+def _sweep(
+    todo: Work, args: argparse.Namespace, precision: str, folder: Path, sweeps: dict[str, Sweep]
+) -> str:
+    """One sweep from an empty cache; the precision it had."""
+    place = folder / "sweep"
+    heads = "head.widths=" + ",".join(f"[{16 * (i + 1)}]" for i in range(args.heads))
+    words = ["--multirun", heads, f"n_jobs={args.jobs}"]
+    outcome = todo.tlbench(place / "cache", place / "run", args.engine, precision, words)
+    runs = [work.facts_of(p.parent) for p in place.glob("run/*/manifest.json")]
+    shutil.rmtree(place)
+    facts = runs[0]
+    label = f"{facts['engine']}, {facts['precision']}" + (" (auto)" if precision == "auto" else "")
+    fresh = Sweep(sum(run["images_computed"] for run in runs))
+    sweeps.setdefault(label, fresh).outcomes.append(outcome)
+    return facts["precision"]
 
 
 def _plain_row(todo: Work, heads: int, plain: list[measure.Outcome]) -> list[str]:
@@ -80,17 +106,15 @@ def _plain_row(todo: Work, heads: int, plain: list[measure.Outcome]) -> list[str
     ]
 
 
-def _row(
-    todo: Work, args: argparse.Namespace, swept: list[measure.Outcome], facts: dict, gain: str
-) -> list[str]:
+def _row(todo: Work, args: argparse.Namespace, label: str, sweep: Sweep, gain: str) -> list[str]:
     return [
         todo.network.application,
         f"tlbench, {args.jobs} at a time",
-        f"{facts['engine']}, {facts['precision']}",
+        label,
         str(args.heads),
-        measure.seconds(measure.median([s.seconds for s in swept])),
-        measure.gib(max(s.peak_bytes for s in swept)),
-        f"{facts['images_computed']:,}",
+        measure.seconds(measure.median([s.seconds for s in sweep.outcomes])),
+        measure.gib(max(s.peak_bytes for s in sweep.outcomes)),
+        f"{sweep.passes:,}",
         gain,
     ]
 
@@ -101,10 +125,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--heads", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1, help="tlbench's jobs at the same time")
     parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--precision", choices=["auto", "float32"], help="only this; default: both")
     args = parser.parse_args()
     if args.tiny:
-        args.repeats, args.heads, args.engine = 1, 2, "tensorflow"
+        args.repeats, args.heads, args.engine, args.precision = 1, 2, "tensorflow", "auto"
     return args
 
 
