@@ -1,8 +1,8 @@
 """Training only the head for 5 epochs: the whole `tlbench train` process against the same training in
 plain Keras.
 
-Each round runs plain Keras once and, for each engine that is installed, tlbench twice: with an empty
-cache of features, and again with the cache that the first run left. Features are computed in float32
+Each round runs plain Keras before and after tlbench, and tlbench twice for each engine that is installed:
+with an empty cache of features, and again with the cache that the first run left. Features are computed in float32
 and, where the processor has something faster, in the precision that `features.precision=auto` chooses.
 The default, a tenth of CIFAR-100's images in its proportions, takes some twenty minutes a round on two
 cores, --full ten times as long. Plain Keras, which would take many hours, is measured on a slice.
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> list[Series]:
-    """Every side in every round; the first series is plain Keras."""
+    """Every side in every round, plain Keras before and after; the first series is plain Keras."""
     found = {"plain": Series("plain Keras", "none", "none", todo.sizes.passes(todo.epochs))}
     for number in range(args.repeats):
         measure.say(f"{todo.network.application}: round {number + 1} of {args.repeats}")
@@ -74,6 +74,8 @@ def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> list[Series]:
             )
             if chosen != "float32" and args.precision != "auto":
                 _pair(todo, engine, "float32", folder, found)
+        if todo.extrapolated:
+            found["plain"].outcomes.append(todo.plain())
     return list(found.values())
 
 
@@ -100,7 +102,7 @@ def _row(todo: Work, plain: Series, series: Series) -> list[str]:
         measure.seconds(measure.median(series.seconds)),
         measure.gib(series.peak),
         f"{series.passes:,}",
-        "1" if own else measure.times(measure.ratio(plain.seconds, series.seconds)),
+        "1" if own else measure.times(measure.gain(plain.seconds, series.seconds)),
     ]
 
 
@@ -117,7 +119,7 @@ def _goals(todo: Work, found: list[Series]) -> dict[str, str]:
             s for s in others if s.cache == cache and lower in (None, "float32" not in s.features)
         ]
         if fit:
-            best = max(measure.ratio(plain.seconds, s.seconds) for s in fit)
+            best = max(measure.gain(plain.seconds, s.seconds) for s in fit)
             cells[f"{todo.network.name} {name}"] = f"{measure.times(best)} ({todo.sizes} images)"
     most = max(series.peak for series in others)
     size = sum(vars(todo.sizes).values()) * todo.network.features * 4

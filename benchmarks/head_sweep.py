@@ -47,7 +47,7 @@ def main() -> None:
             rows.append(_plain_row(todo, args.heads, plain))
             for label, sweep in sweeps.items():
                 over = [args.heads * p.seconds for p in plain]
-                gain = measure.times(measure.ratio(over, [s.seconds for s in sweep.outcomes]))
+                gain = measure.times(measure.gain(over, [s.seconds for s in sweep.outcomes]))
                 rows.append(_row(todo, args, label, sweep, gain))
                 kind = "float32" if "float32" in label else "lower"
                 goals[f"{todo.network.name} sweep {kind}"] = (
@@ -64,7 +64,7 @@ def main() -> None:
 def _rounds(
     todo: Work, args: argparse.Namespace, folder: Path
 ) -> tuple[list[measure.Outcome], dict[str, Sweep]]:
-    """A plain job and the sweeps in turns; the sweeps by the precision they had."""
+    """A plain job before and after the sweeps; the sweeps by the precision they had."""
     plain: list[measure.Outcome] = []
     sweeps: dict[str, Sweep] = {}
     for number in range(args.repeats):
@@ -73,6 +73,8 @@ def _rounds(
         chosen = _sweep(todo, args, "auto", folder, sweeps) if args.precision != "float32" else None
         if chosen != "float32" and args.precision != "auto":
             _sweep(todo, args, "float32", folder, sweeps)
+        if todo.extrapolated:
+            plain.append(todo.plain())
     return plain, sweeps
 
 

@@ -168,6 +168,11 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
+def gain(over: Sequence[float], under: Sequence[float]) -> float:
+    """Ratio of the medians, where one side was measured more often than the other."""
+    return median(over) / median(under)
+
+
 def times(value: float) -> str:
     return f"{value:.1f}x" if value < 10 else f"{value:.0f}x"
 

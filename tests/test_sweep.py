@@ -73,10 +73,10 @@ def untimed_table(folder: str) -> list[list[str]]:
 
 def test_a_sweep_that_is_stopped_and_killed_twice_ends_in_the_same_table(tlbench: Command) -> None:
     """Killed it has no time to tell its jobs; those end by themselves and can be taken up again."""
-    words = (*TINY, "head.widths=[8],[12]", "batch_size=16", "epochs=6")
-    said = stopped_at("  train 1/6", signal.SIGTERM, *words, "hydra.sweep.dir=sweep")
+    words = (*FROZEN, "head.widths=[8],[12]", "batch_size=16", "epochs=200")
+    said = stopped_at("  train 2/200", signal.SIGTERM, *words)
     assert "tlbench train --multirun resume=sweep" in said
-    for line_start in ("  train 2/6", "  train 3/6"):
+    for line_start in ("  train 20/200", "  train 40/200"):
         stopped_at(line_start, signal.SIGKILL, "resume=sweep")
         wait_for_the_job("sweep/0")
         assert Run.open(Path("sweep/0")).status == "interrupted"
