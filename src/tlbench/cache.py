@@ -28,7 +28,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from tlbench import console
+from tlbench import console, memory
 from tlbench.errors import RunError
 from tlbench.images import Images
 from tlbench.run import atomic, checksum, write_json
@@ -80,6 +80,7 @@ class Store:
                 missing = missing[np.sort(first)]  # equal images are computed once
                 if len(missing):
                     self._fill(images, missing, compute(), batch_size)
+                    memory.give_back()  # of the engine, before the features are read
                     blocks = self._blocks(known=blocks)
         return self._assemble(blocks, wanted, memory_limit_bytes), len(missing)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from tlbench import hardware, runtimes
+from tlbench import hardware, memory, runtimes
 from tlbench.acceleration import accelerate
 from tlbench.errors import ConfigError, DeviceError
 from tlbench.hardware import Machine, keras, muted_stderr, tf
@@ -61,7 +61,7 @@ def build(
 
     precision: "float32", "bfloat16" or "float16"; batch_size: images in every batch.
     """
-    hardware.return_memory()  # of the engine before, in another precision
+    memory.give_back()  # of the engine before, in another precision
     kind: Any = {"tensorflow": TensorFlowEngine, "openvino": OpenVinoEngine}[name]
     return kind(network, precision, machine, batch_size)
 
@@ -110,7 +110,7 @@ class OpenVinoEngine:
             # Read from a file: OpenVINO's converter for Python objects would load its telemetry.
             path = Path(folder) / "network.pb"
             path.write_bytes(_frozen(network, batch_size).graph.as_graph_def().SerializeToString())
-            hardware.return_memory()  # of several copies of the weights
+            memory.give_back()  # of several copies of the weights
             graph = core.read_model(path)
         hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision]
         options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "THROUGHPUT"}

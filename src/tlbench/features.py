@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlbench import engines, hardware, weights
+from tlbench import engines, weights
 from tlbench.cache import Store, prune, remembered
 from tlbench.config import Config
 from tlbench.data import Dataset
@@ -99,8 +99,6 @@ def _compute(
     if cfg.augment.flip:
         mirrored, more = get(_Mirrored(dataset.images), "mirrored")
         computed += more
-    if computed:
-        hardware.return_memory()
     prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
     position = np.full(len(dataset.images), -1)
     position[rows] = np.arange(len(rows))

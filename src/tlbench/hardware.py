@@ -4,11 +4,8 @@ TensorFlow is imported here first, quietly, so a module that needs it imports th
 """
 
 import contextlib
-import ctypes
-import gc
 import os
 import platform
-import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,19 +132,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def peak_memory_bytes() -> int:
-    """The most memory this process has held at once."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def return_memory() -> None:
-    """Give back to the system what nobody uses: glibc would keep most of a freed network's weights."""
-    gc.collect()  # functions of TensorFlow and their graphs hold each other
-    with contextlib.suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def describe() -> dict[str, object]:

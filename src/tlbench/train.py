@@ -14,7 +14,18 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from tlbench import config, console, data, evaluation, hardware, model, plots, training, weights
+from tlbench import (
+    config,
+    console,
+    data,
+    evaluation,
+    hardware,
+    memory,
+    model,
+    plots,
+    training,
+    weights,
+)
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.errors import ConfigError, RunError
@@ -192,7 +203,7 @@ def _evaluate(
         "training_seconds": fitted.seconds,
         "images_per_second": trained_images / fitted.seconds,
         "latency_ms": _latency(classifier, dataset),
-        "peak_memory_bytes": hardware.peak_memory_bytes(),
+        "peak_memory_bytes": memory.peak_bytes(),
     }
 
 
