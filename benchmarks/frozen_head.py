@@ -120,7 +120,7 @@ def _goals(todo: Work, found: list[Series]) -> dict[str, str]:
         ]
         if fit:
             best = max(measure.gain(plain.seconds, s.seconds) for s in fit)
-            cells[f"{todo.network.name} {name}"] = f"{measure.times(best)} ({todo.sizes} images)"
+            cells[f"{todo.network.name} {name}"] = measure.times(best)
     most = max(series.peak for series in others)
     size = sum(vars(todo.sizes).values()) * todo.network.features * 4
     cells[f"{todo.network.name} memory"] = (

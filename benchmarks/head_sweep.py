@@ -50,9 +50,7 @@ def main() -> None:
                 gain = measure.times(measure.gain(over, [s.seconds for s in sweep.outcomes]))
                 rows.append(_row(todo, args, label, sweep, gain))
                 kind = "float32" if "float32" in label else "lower"
-                goals[f"{todo.network.name} sweep {kind}"] = (
-                    f"{gain} ({args.heads} heads, {todo.sizes} images)"
-                )
+                goals[f"{todo.network.name} sweep {kind}"] = gain
     notes = [
         *work.size_notes(todo),
         "Plain Keras's sweep is one such job, times the number of heads.",

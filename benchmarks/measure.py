@@ -198,7 +198,7 @@ def say(line: str) -> None:
 def parser(description: str, *, timed: bool = True) -> argparse.ArgumentParser:
     """The flags that every benchmark has; timed: it repeats itself, and can be tried at no size."""
     made = argparse.ArgumentParser(description=description)
-    made.set_defaults(tiny=False)
+    made.set_defaults(tiny=False, full=False)
     if timed:
         made.add_argument("--repeats", type=int, default=3, help="rounds of all sides (median)")
         made.add_argument(
@@ -219,7 +219,7 @@ def publish(
 ) -> None:
     """Print the table with its machine, date and command; with --write put it into README.md.
 
-    goals: text for single cells of the table of goals, by the cell's name.
+    goals: text for single cells of the tables of goals, by the cell's name; --full has cells of its own.
     """
     text = "\n\n".join([table(columns, rows), *notes, provenance()])
     print(text)
@@ -228,7 +228,7 @@ def publish(
     if args.write:
         page = fill(README.read_text(encoding="utf-8"), name, f"\n\n{text}\n\n")
         for cell, value in (goals or {}).items():
-            page = fill(page, cell, value)
+            page = fill(page, cell + (" full" if args.full else ""), value)
         README.write_text(page, encoding="utf-8")
 
 
