@@ -1,10 +1,10 @@
 """Training only the head for 5 epochs: the whole `tlbench train` process against the same training in
 plain Keras.
 
-Each round runs plain Keras before and after tlbench, and tlbench twice for each engine that is installed:
-with an empty cache of features, and again with the cache that the first run left. Features are computed in float32
-and, where the processor has something faster, in the precision that `features.precision=auto` chooses.
-The default, a tenth of CIFAR-100's images in its proportions, takes some twenty minutes a round on two
+Each round runs plain Keras before and after tlbench, and tlbench twice for each engine that is
+installed: with an empty cache of features, and again with the cache that the first run left. Features
+are computed in float32 and, where `features.precision=auto` chooses a lower precision, in that. The
+default, a tenth of CIFAR-100's images in its proportions, takes some thirty minutes a round on two
 cores, --full ten times as long. Plain Keras, which would take many hours, is measured on a slice.
 """
 
@@ -12,6 +12,7 @@ import argparse
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import measure
@@ -69,23 +70,20 @@ def _rounds(todo: Work, args: argparse.Namespace, folder: Path) -> list[Series]:
         measure.say(f"{todo.network.application}: round {number + 1} of {args.repeats}")
         found["plain"].outcomes.append(todo.plain())
         for engine in args.engines:
-            chosen = (
-                _pair(todo, engine, "auto", folder, found) if args.precision != "float32" else None
-            )
-            if chosen != "float32" and args.precision != "auto":
-                _pair(todo, engine, "float32", folder, found)
+            pair = partial(_pair, todo, engine, folder, found)
+            work.in_precisions(args.precision, pair)
         if todo.extrapolated:
             found["plain"].outcomes.append(todo.plain())
     return list(found.values())
 
 
-def _pair(todo: Work, engine: str, precision: str, folder: Path, found: dict[str, Series]) -> str:
+def _pair(todo: Work, engine: str, folder: Path, found: dict[str, Series], precision: str) -> str:
     """A run with an empty cache and one that finds it; the precision they had."""
     place = folder / "pair"
     for state in ("empty", "found"):
         outcome = todo.tlbench(place / "cache", place / state, engine, precision)
         facts = work.facts_of(place / state)
-        label = f"{engine}, {facts['precision']}" + (" (auto)" if precision == "auto" else "")
+        label = work.label(facts, precision)
         fresh = Series("tlbench", label, state, facts["images_computed"])
         found.setdefault(f"{label} {state}", fresh).outcomes.append(outcome)
     shutil.rmtree(place)

@@ -1,16 +1,17 @@
 """Many heads over one backbone: `tlbench train --multirun head.widths=...` against training each of them
 in plain Keras.
 
-tlbench runs a process a head; the first computes the features, the others find them, in float32 and, where
-`features.precision=auto` chooses a lower precision, in that. Plain Keras runs the backbone again for each
-head, so a slice of one of its jobs is really run. The default, a tenth of CIFAR-100's images in its
-proportions, takes some twenty minutes a round on two cores, --full four times that.
+tlbench runs a process a head; the first computes the features, the others find them, in float32 and,
+where `features.precision=auto` chooses a lower precision, in that. Plain Keras runs the backbone again
+for each head, so a slice of one of its jobs is really run. The default, a tenth of CIFAR-100's images in
+its proportions, takes some twenty-five minutes a round on two cores, --full four times that.
 """
 
 import argparse
 import shutil
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import measure
@@ -68,16 +69,14 @@ def _rounds(
     for number in range(args.repeats):
         measure.say(f"{todo.network.application}: round {number + 1} of {args.repeats}")
         plain.append(todo.plain())
-        chosen = _sweep(todo, args, "auto", folder, sweeps) if args.precision != "float32" else None
-        if chosen != "float32" and args.precision != "auto":
-            _sweep(todo, args, "float32", folder, sweeps)
+        work.in_precisions(args.precision, partial(_sweep, todo, args, folder, sweeps))
         if todo.extrapolated:
             plain.append(todo.plain())
     return plain, sweeps
 
 
 def _sweep(
-    todo: Work, args: argparse.Namespace, precision: str, folder: Path, sweeps: dict[str, Sweep]
+    todo: Work, args: argparse.Namespace, folder: Path, sweeps: dict[str, Sweep], precision: str
 ) -> str:
     """One sweep from an empty cache; the precision it had."""
     place = folder / "sweep"
@@ -86,11 +85,9 @@ def _sweep(
     outcome = todo.tlbench(place / "cache", place / "run", args.engine, precision, words)
     runs = [work.facts_of(p.parent) for p in place.glob("run/*/manifest.json")]
     shutil.rmtree(place)
-    facts = runs[0]
-    label = f"{facts['engine']}, {facts['precision']}" + (" (auto)" if precision == "auto" else "")
     fresh = Sweep(sum(run["images_computed"] for run in runs))
-    sweeps.setdefault(label, fresh).outcomes.append(outcome)
-    return facts["precision"]
+    sweeps.setdefault(work.label(runs[0], precision), fresh).outcomes.append(outcome)
+    return runs[0]["precision"]
 
 
 def _plain_row(todo: Work, heads: int, plain: list[measure.Outcome]) -> list[str]:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,22 @@ def size_notes(work: Work) -> list[str]:
             "whole. tlbench's runs are whole."
         )
     return notes
+
+
+def in_precisions(asked: str | None, run: Callable[[str], str]) -> None:
+    """Run in the precision that auto chooses and, where that is a lower one, in float32 as well.
+
+    asked: "auto" or "float32" for that alone, None for both; run: "auto" or "float32" -> what it was.
+    """
+    chosen = run("auto") if asked != "float32" else None
+    if chosen != "float32" and asked != "auto":
+        run("float32")
+
+
+def label(facts: dict[str, Any], asked: str) -> str:
+    """Engine and precision, and whether the precision was chosen."""
+    chosen = " (auto)" if asked == "auto" else ""
+    return f"{facts['engine']}, {facts['precision']}{chosen}"
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tlbench.model import Classifier
 log = logging.getLogger(__name__)
 
 SAMPLE = 256  # images on which a lower precision is measured
-BATCH_SIZE = {"cpu": 16, "gpu": 128}  # no CPU was faster with more
+BATCH_SIZE = {"cpu": 16, "gpu": 128}  # 16 keep a CPU busy and need little memory; a GPU wants more
 LEAST_SPEEDUP = 1.1  # below it a lower precision is not worth any noise
 
 
@@ -141,8 +141,8 @@ def _precision(
 ) -> tuple[str, dict[str, Any]]:
     """The precision to compute in, and the noise and speed that speak for or against the lower ones.
 
-    Measured once for all runs on the same data and split: a speed near the limit must not let the jobs of a sweep
-    come to different precisions.
+    Measured once for all runs on the same data and split: a speed near the limit must not let the jobs
+    of a sweep come to different precisions.
     """
     asked = cfg.features.precision
     if asked == "float32":
