@@ -4,6 +4,7 @@ TensorFlow is imported here first, quietly, so a module that needs it imports th
 """
 
 import contextlib
+import gc
 import os
 import platform
 import sys
@@ -29,12 +30,16 @@ def muted_stderr() -> Iterator[None]:
         os.close(null)
 
 
+# The garbage collector would go through all that is imported, now and ever again, and none of it goes.
+gc.disable()
 # TensorFlow reports missing CUDA drivers there, on every machine without them.
 with muted_stderr():
     import keras
     import tensorflow as tf
 
     _GPUS = tf.config.list_physical_devices("GPU")
+gc.freeze()
+gc.enable()
 
 
 BFLOAT16_FLAGS = frozenset(["amx_bf16", "avx512_bf16"])  # processors that multiply it natively
