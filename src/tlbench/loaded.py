@@ -54,9 +54,8 @@ class Loaded:
         every: all of its images are test images. Raises DataError with the difference when the
         classes are not the run's.
         """
-        check_classes(
-            self.run.class_names, sources.class_names(cfg.data)
-        )  # before any image is read
+        # Before any image is read.
+        check_classes(self.run.class_names, sources.class_names(cfg.data))
         dataset = (data.load_for_testing if every else data.load)(cfg.data, self.size)
         if dataset.images.shape != self.model.input_shape[1:]:
             raise DataError(

@@ -57,9 +57,8 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
     """
     keras.utils.set_random_seed(cfg.seed)
     backbone = _backbone(cfg.backbone)
-    keras.utils.set_random_seed(
-        cfg.seed
-    )  # the head starts alike whatever was drawn for the backbone
+    # Again: the head starts alike whatever was drawn for the backbone.
+    keras.utils.set_random_seed(cfg.seed)
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
     x = backbone(_enlarge(x, cfg.backbone.image_size))

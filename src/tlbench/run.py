@@ -43,9 +43,8 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except (
-        OSError
-    ) as error:  # a full disk tells no name, and the temporary one tells nobody anything
+    except OSError as error:
+        # A full disk tells no name, and the temporary one tells nobody anything.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
