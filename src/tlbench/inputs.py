@@ -119,12 +119,10 @@ def _read_ahead(chosen: tf.data.Dataset, load: Callable[..., Any]) -> tf.data.Da
     """What `load` makes of each element, in order, the next few while the network has the last.
 
     Their number is fixed: tf.data's own tuning runs on a thread that sleeps ever longer, up to a
-    minute, and an iterator cannot end before that thread has woken up. Its rewriting of the pipeline
-    would copy every tensor that `load` reads from, and keep the copy: cached features among them.
+    minute, and an iterator cannot end before that thread has woken up.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
     return chosen.map(load, num_parallel_calls=AHEAD).prefetch(AHEAD).with_options(options)
 
 
