@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from conftest import Answer
-from tlbench import cache, engines, features
-from tlbench.hardware import Machine, keras
+from tlbench import cache, engines, features, inputs
+from tlbench.hardware import Machine, keras, prepare, tf
 from tlbench.images import ArrayImages
 from tlbench.run import Run
 
@@ -184,6 +184,22 @@ def test_features_that_do_not_fit_in_memory_are_mapped(tmp_path: Path) -> None:
     )
     assert isinstance(found, np.memmap)
     np.testing.assert_allclose(found, images.pixels.mean(axis=(1, 2)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_features_lie_in_memory_once() -> None:
+    """Where operations are deterministic, tf.data copies every tensor that a pipeline reads from."""
+
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    prepare("cpu", seed=0)
+    table = np.repeat(np.arange(50_000, dtype=np.float32)[:, None], 1024, axis=1)
+    before = resident_bytes()
+    rows = tf.data.Dataset.range(64).batch(8)
+    read = list(inputs._read_ahead(rows, inputs._lookup(table)))
+    assert resident_bytes() - before < table.nbytes / 2
+    np.testing.assert_array_equal(np.concatenate(read), table[:64])
 
 
 def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(tmp_path: Path) -> None:

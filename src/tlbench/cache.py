@@ -149,7 +149,7 @@ class Store:
         """Rows in the order of their ids, in memory where they fit, else in an unnamed file."""
         shape = (len(wanted), self.width)
         if len(wanted) * self.width * 4 <= memory_limit_bytes:
-            features = _aligned(shape)
+            features = np.empty(shape, np.float32)
         else:
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 features = np.memmap(file, np.float32, "w+", shape=shape)
@@ -194,13 +194,6 @@ def remembered(
             file.truncate(0)
             json.dump({"recipe": recipe, "facts": facts, "checksum": checksum(facts)}, file)
             return facts
-
-
-def _aligned(shape: tuple[int, int]) -> np.ndarray:
-    """An empty float32 array where TensorFlow can use it in place: it begins at a multiple of 64 bytes."""
-    room = np.empty(4 * shape[0] * shape[1] + 64, np.uint8)
-    begin = -room.ctypes.data % 64
-    return room[begin : begin + room.size - 64].view(np.float32).reshape(shape)
 
 
 def _ids(blocks: dict[str, np.ndarray]) -> np.ndarray:

@@ -127,17 +127,17 @@ def _read_ahead(chosen: tf.data.Dataset, load: Callable[..., Any]) -> tf.data.Da
 
 
 def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Rows of an array; one mapped from disk is never read into memory as a whole."""
-    if isinstance(table, np.memmap):
+    """Rows of an array, in memory or mapped from disk.
 
-        def read(rows: tf.Tensor) -> tf.Tensor:
-            found = tf.numpy_function(table.__getitem__, [rows], tf.float32, stateful=False)
-            return tf.ensure_shape(found, (None, table.shape[1]))
+    NumPy takes them, no slower than TensorFlow would: deterministic operations make tf.data rewrite a
+    pipeline, and copy every tensor that it reads from.
+    """
 
-        return read
-    # In place, which the cache aligns it for: tf.constant would hold the features two more times.
-    values = tf.experimental.dlpack.from_dlpack(table.__dlpack__())
-    return lambda rows: tf.gather(values, rows)
+    def read(rows: tf.Tensor) -> tf.Tensor:
+        found = tf.numpy_function(table.__getitem__, [rows], tf.float32, stateful=False)
+        return tf.ensure_shape(found, (None, table.shape[1]))
+
+    return read
 
 
 def _flips(count: tf.Tensor, seed: list[Any]) -> tf.Tensor:
