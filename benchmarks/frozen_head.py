@@ -5,7 +5,7 @@ Each round runs plain Keras before and after tlbench, and tlbench twice for each
 installed: with an empty cache of features, and again with the cache that the first run left. Features
 are computed in float32 and, where `features.precision=auto` chooses a lower precision, in that. The
 default, a tenth of CIFAR-100's images in its proportions, takes some thirty minutes a round on two
-cores, --full ten times as long. Plain Keras, which would take many hours, is measured on a slice.
+cores, --full some five times as long. Plain Keras, which would take many hours, is measured on a slice.
 """
 
 import argparse
