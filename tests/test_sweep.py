@@ -19,6 +19,7 @@ FROZEN = (*TINY, "trainable=false", "epochs=1", "hydra.sweep.dir=sweep")
 def test_jobs_share_features_and_end_in_one_table(tlbench: Command) -> None:
     answer = tlbench("train", "--multirun", *FROZEN, "head.widths=[8],[12]", "n_jobs=2")
     assert answer.code == 0, answer.err
+    assert "job 0: tlbench train " in answer.err  # what a user could type
     runs = [Run.open(Path(f"sweep/{i}")) for i in range(2)]
     assert [run.config().head.widths for run in runs] == [[8], [12]]
     computed = sorted(run.manifest["features"]["images_computed"] for run in runs)

@@ -170,7 +170,7 @@ def _run(job: Job, *, several: bool) -> None:
         log.info("job %s is completed already: %s", job.number, job.label)
         job.exit_code = 0
         return
-    log.info("job %s: %s", job.number, shlex.join(["tlbench", *job.command[4:]]))
+    log.info("job %s: %s", job.number, shlex.join(["tlbench", *job.command[3:]]))
     job.process = subprocess.Popen(
         job.command,
         stdin=subprocess.PIPE,  # closed when this process ends, however it ends: then the job ends too
