@@ -141,3 +141,17 @@ def test_streaming_gives_what_memory_gives(halves: Image.Image, tmp_path: Path) 
     np.testing.assert_array_equal(held.ids, streamed.ids)
     other, _, _ = images.read(paths, 16, "pad", memory_limit_bytes=0)
     assert not np.isin(other.ids, held.ids).any()
+
+
+def test_a_file_is_the_same_image_at_any_size_and_its_decoding_says_the_rest(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 30), "red").save(path)
+    small, large, streamed = (
+        images.read([path], size, "crop", memory)[0]
+        for size, memory in ((8, 1e9), (16, 1e9), (8, 0))
+    )
+    assert small.ids == large.ids == streamed.ids
+    assert small.decoding == streamed.decoding != large.decoding
+    assert f"Pillow {Image.__version__}" in small.decoding

@@ -48,6 +48,10 @@ class _Mirrored:
     def ids(self) -> np.ndarray:
         return self.images.ids
 
+    @property
+    def decoding(self) -> str:
+        return self.images.decoding
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -69,7 +73,7 @@ def _compute(
     network = classifier.features
     rows = np.sort(np.concatenate(list(dataset.splits.values())))
     engine, why = engines.choose(cfg.features.engine, machine)
-    recipe = _recipe(classifier, cfg, engine, machine)
+    recipe = _recipe(classifier, cfg, engine, machine, dataset.images.decoding)
     precision, measured = _precision(network, engine, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, precision, measured["reason"])
 
@@ -113,7 +117,9 @@ def _compute(
     return Features(plain, mirrored, position, facts)
 
 
-def _recipe(classifier: Classifier, cfg: Config, engine: str, machine: Machine) -> dict[str, Any]:
+def _recipe(
+    classifier: Classifier, cfg: Config, engine: str, machine: Machine, decoding: str
+) -> dict[str, Any]:
     """All but precision and view that decides the features of an image, and nothing that does not."""
     package = {"tensorflow": "tensorflow", "openvino": "openvino"}[engine]
     backbone = cfg.backbone
@@ -124,6 +130,7 @@ def _recipe(classifier: Classifier, cfg: Config, engine: str, machine: Machine) 
         "image_size": backbone.image_size,
         "input_shape": classifier.model.input_shape[1:],
         "preprocessing": vars(backbone.preprocessing) if backbone.preprocessing else None,
+        "decoding": decoding,
         "engine": engine,
         "device": machine.device,
         "versions": {name: version(name) for name in ("keras", package)},

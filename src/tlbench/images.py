@@ -1,7 +1,7 @@
 """Images as rows of one table: arrays in memory, or files that are decoded when they are asked for.
 
-Both answer `batch(indices) -> (n, height, width, 3) uint8 in 0-255`, and `ids`: a digest of what each
-image shows, the same for equal images wherever they stand.
+Both answer `batch(indices) -> (n, height, width, 3) uint8 in 0-255`; `ids`: a digest of what each image
+is, the same for equal images wherever they stand; and `decoding`: all else that decides their pixels.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import __version__ as PILLOW
 
 from tlbench.errors import DataError
 
@@ -27,6 +28,9 @@ SUFFIXES = frozenset(
 )
 
 DIGEST_BYTES = 16
+DECODING = (
+    1  # raise it whenever the same file comes to other pixels: cached features are then made anew
+)
 
 # Pillow logs what is wrong with a file; nobody listening, Python would print that beside our own line.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -41,6 +45,9 @@ class Images(Protocol):
     @property
     def ids(self) -> np.ndarray: ...  # (images,), 16 bytes: a digest of each image
 
+    @property
+    def decoding(self) -> str: ...  # how a file came to its pixels; "" where pixels are digested
+
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray) -> np.ndarray: ...
@@ -52,6 +59,7 @@ class ArrayImages:
 
     pixels: np.ndarray
     ids: np.ndarray
+    decoding: str = ""
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> "ArrayImages":
@@ -86,6 +94,10 @@ class FileImages:
     def shape(self) -> tuple[int, int, int]:
         return (self.size, self.size, 3)
 
+    @property
+    def decoding(self) -> str:
+        return _decoding(self.size, self.resize)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -94,7 +106,7 @@ class FileImages:
 
     def _decode(self, index: int) -> np.ndarray:
         path, content = self.paths[index], _content(self.paths[index])
-        (now,) = as_ids([_file_digest(content, self.size, self.resize)])
+        (now,) = as_ids([_digest(content)])
         if now != self.ids[index]:
             raise DataError(f"{path} has changed since the run began. Train anew.")
         return _decoded(path, content, self.size, self.resize)
@@ -109,9 +121,9 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def _file_digest(content: bytes, size: int, resize: str) -> bytes:
-    """The same file decoded otherwise is another image."""
-    return _digest(content + f"{size} {resize}".encode())
+def _decoding(size: int, resize: str) -> str:
+    """What decides the pixels of a file beside its bytes."""
+    return f"{resize} to {size}, decoding {DECODING}, Pillow {PILLOW}"
 
 
 # Pillow releases the interpreter's lock while it decodes and resizes, so threads use every core.
@@ -199,7 +211,7 @@ def read(
             decoded = _decoded(paths[index], content, size, resize)
         except DataError as error:
             return str(error)
-        digests[index] = _file_digest(content, size, resize)
+        digests[index] = _digest(content)
         if pixels is not None:
             pixels[index] = decoded
         return None
@@ -209,9 +221,6 @@ def read(
     ids = as_ids([digests[i] for i in good])
     unreadable = [problem for problem in problems if problem is not None]
     if pixels is not None:
-        return (
-            ArrayImages(pixels if len(good) == len(paths) else pixels[good], ids),
-            good,
-            unreadable,
-        )
+        kept = pixels if len(good) == len(paths) else pixels[good]
+        return ArrayImages(kept, ids, _decoding(size, resize)), good, unreadable
     return FileImages([paths[i] for i in good], ids, size, resize), good, unreadable
