@@ -1,6 +1,7 @@
 """Data sets: what is read, how it is split, and what is said when it cannot be."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,47 @@ def test_the_fingerprint_follows_the_content(photos: Path) -> None:
     assert load("data=image_folder", f"data.root={photos}").fingerprint != before
 
 
+def test_equal_pictures_are_never_on_both_sides(photos: Path) -> None:
+    for path in list(photos.glob("*/*")):
+        shutil.copy(path, path.with_name(f"copy_of_{path.name}"))
+    dataset = load("data=image_folder", f"data.root={photos}", "data.test=0.25")
+    train, validation, test = (set(dataset.ids_of(split).tolist()) for split in data.SPLITS)
+    assert not train & test
+    assert not train & validation
+    assert not validation & test
+    assert dataset.repeated == 24
+    assert len(dataset.splits["test"]) == 12
+
+
+def test_a_count_is_exact_though_some_pictures_are_equal(photos: Path) -> None:
+    for name in ("0.png", "3.png", "6.png"):
+        shutil.copy(photos / "grass" / name, photos / "grass" / f"copy_of_{name}")
+    dataset = load("data=image_folder", f"data.root={photos}", "data.test=7", "data.validation=5")
+    assert {split: len(rows) for split, rows in dataset.splits.items()} == {
+        **{"train": 27 - 12, "validation": 5, "test": 7}
+    }
+    train = set(dataset.ids_of("train").tolist())
+    assert not train & {*dataset.ids_of("validation").tolist(), *dataset.ids_of("test").tolist()}
+
+
+def test_a_picture_in_two_classes_is_told(photos: Path) -> None:
+    shutil.copy(photos / "grass" / "0.png", photos / "blue sky" / "also.png")
+    dataset = load("data=image_folder", f"data.root={photos}")
+    assert (dataset.repeated, dataset.contradictory) == (1, 1)
+
+
+def test_a_class_that_can_only_be_tested_is_refused(photos: Path) -> None:
+    (photos / "train").mkdir()
+    (photos / "test").mkdir()
+    for name in ("blue sky", "grass"):
+        shutil.copytree(photos / name, photos / "test" / name)
+        shutil.move(photos / name, photos / "train" / name)
+    shutil.rmtree(photos / "train" / "grass")
+    (photos / "train" / "grass").mkdir()
+    with pytest.raises(DataError, match="Class 'grass' has images, but none to train on"):
+        load("data=image_folder", f"data.root={photos}")
+
+
 def test_a_limit_keeps_the_classes_balanced() -> None:
     few = load("data=digits", "data.limit=100")
     sizes = {n: len(r) for n, r in few.splits.items()}
@@ -169,7 +211,9 @@ def test_what_cannot_be_split_or_read(tmp_path: Path, overrides: list[str], word
         for name, count in counts.items():
             (tmp_path / folder / name).mkdir(parents=True)
             for i in range(count):
-                Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / folder / name / f"{i}.png")
+                Image.new("RGB", (8, 8), (i, len(name), ord(name[0]))).save(
+                    tmp_path / folder / name / f"{i}.png"
+                )
     with pytest.raises(DataError) as refusal:
         load(*overrides)
     assert words in str(refusal.value)

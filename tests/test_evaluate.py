@@ -1,13 +1,16 @@
 """evaluate: the record repeated, other data, what is measured, and folders that are no finished run."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import TINY
 from tlbench import cli, evaluation
 from tlbench.errors import ConfigError
 from tlbench.run import Run
@@ -77,10 +80,77 @@ def test_never_unpickles(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "predictions.npz is damaged" in capsys.readouterr().err
 
 
+def evaluated(run: Path, root: Path) -> dict[str, Any]:
+    """What the last evaluation of pictures from a folder found."""
+    written = (run / "evaluation").glob(f"image_folder_{root.name}_*/evaluation.json")
+    return json.loads(max(written, key=lambda path: path.stat().st_mtime_ns).read_text())
+
+
+def test_a_folder_that_has_grown(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = (*TINY, "data=image_folder", f"data.root={photos}", "data.test=6")
+    assert cli.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
+    recorded = Run.open(Path("run")).metrics()
+    assert recorded["test_images_trained_on"] == 0
+    rng = np.random.default_rng(1)
+    for i in range(10):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / "grass" / f"new{i}.png")
+    moved = photos.rename(tmp_path / "moved")
+    for words in ([f"data.root={moved}"], [f"data.root={moved}", "data.split_seed=7"]):
+        capsys.readouterr()
+        assert cli.main(["evaluate", "run", *words]) == 0
+        assert "equals the record" in capsys.readouterr().out
+    # All of them: 24 old pictures, of which 16 were trained on (6 tested, 2 validated), and 10 new ones.
+    assert cli.main(["evaluate", "run", f"data.root={moved}", "--all"]) == 0
+    found = evaluated(Path("run"), moved)
+    assert (found["test_images"], found["test_images_trained_on"]) == (34, 16)
+    assert "without the 16 of 34 that were trained on" in " ".join(capsys.readouterr().out.split())
+    with np.load("run/images.npz") as ids:
+        assert {name: len(ids[name]) for name in ids.files} == {
+            **{"train": 16, "validation": 2, "test": 6}
+        }
+    # Some of the classes will do, and another folder has a record of its own.
+    (tmp_path / "some").mkdir()
+    (moved / "grass").rename(tmp_path / "some" / "grass")
+    assert cli.main(["evaluate", "run", f"data.root={tmp_path / 'some'}", "--all"]) == 0
+    assert evaluated(Path("run"), tmp_path / "some")["test_images"] == 22
+    assert evaluated(Path("run"), moved)["test_images"] == 34
+
+
+def test_a_test_folder_that_repeats_training_pictures_is_told(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("blue sky", "grass"):
+        for part, files in (("train", slice(0, 12)), ("test", slice(9, 12))):
+            (photos / part / name).mkdir(parents=True)
+            for file in sorted((photos / name).glob("*"))[files]:
+                shutil.copy(file, photos / part / name)
+        unseen = photos / "test" / name / "unseen.png"
+        Image.new("RGB", (40, 40), "blue" if name == "blue sky" else "green").save(unseen)
+        shutil.rmtree(photos / name)
+    tiny = (*TINY, "data=image_folder", f"data.root={photos}", "data.validation=2")
+    assert cli.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
+    said = capsys.readouterr()
+    with np.load("run/images.npz") as ids:
+        count = int(np.isin(ids["test"], ids["train"]).sum())
+    assert 4 <= count <= 6  # of the 6 that are in both folders, what validation did not take
+    assert f"{count} of 8 test images are training images too" in said.err
+    metrics, run = Run.open(Path("run")).metrics(), Run.open(Path("run"))
+    assert metrics["test_images_trained_on"] == count
+    with np.load("run/predictions.npz") as saved, np.load("run/images.npz") as ids:
+        right = saved["probabilities"].argmax(axis=1) == saved["labels"]
+        unseen_ones = ~np.isin(ids["test"], ids["train"])
+    assert metrics["unseen_accuracy"] == pytest.approx(right[unseen_ones].mean())
+    assert f"without the {count} of 8" in " ".join(said.out.split())
+    assert run.manifest["data"]["images"] == {"train": 22, "validation": 2, "test": 8}
+
+
 def test_other_data_of_the_same_classes(run_copy: Path, other_digits: Path) -> None:
     words = ["data=image_folder", f"data.root={other_digits}", "--all"]
     assert cli.main(["evaluate", str(run_copy), *words]) == 0
-    found = json.loads((run_copy / "evaluation/image_folder/evaluation.json").read_text())
+    found = evaluated(run_copy, other_digits)
     assert found["test_images"] == 120
     assert found["evaluation"] > 0.5  # the model was trained on images like these
     assert found["record"]["equal"] is None

@@ -54,3 +54,19 @@ def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     if not (fits and whole and 0 <= labels.min() <= labels.max() < probabilities.shape[1]):
         raise RunError(f"{path} is damaged (labels and probabilities do not fit each other).")
     return labels, probabilities
+
+
+def image_ids(folder: Path) -> dict[str, np.ndarray]:
+    """Digests of the images that a run was made from, by split; empty where a run kept none.
+
+    Raises RunError when images.npz is damaged.
+    """
+    run = Run.open(folder)
+    if "images.npz" not in run.manifest.get("files", {}):
+        return {}  # a run of an older version, or one that ended before it had read its data
+    path = run.file("images.npz")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            return {name: saved[name].astype("S16") for name in saved.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None

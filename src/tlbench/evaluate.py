@@ -45,11 +45,15 @@ def evaluate(run: Run, overrides: list[str], *, every: bool) -> int:
     console.start_logging()
     classifier = loaded.load(run, _device(run))
     cfg = hydra_app.with_data(classifier.cfg, overrides)
-    dataset = classifier.dataset(cfg, every=every)
+    recorded = artifacts.image_ids(run.folder)
+    dataset = classifier.test_data(cfg, recorded.get("test"), every=every)
     rows, labels = dataset.splits["test"], dataset.labels_of("test")
     log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
     probabilities = classifier.predict(dataset, rows, cfg.batch_size)
     results = _results(labels, probabilities, dataset, cfg)
+    if recorded:
+        seen = np.isin(dataset.ids_of("test"), recorded["train"])
+        results |= evaluation.unseen(labels, probabilities, seen)
     comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
     folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
     _say(results, comparison, folder)
@@ -88,11 +92,13 @@ def _compare(
     run: Run, dataset: Dataset, labels: np.ndarray, probabilities: np.ndarray, *, other: bool
 ) -> Comparison:
     """Set an evaluation against what training recorded; other: whether other data was asked for."""
-    if dataset.fingerprint != run.manifest["data"].get("fingerprint"):
+    recorded = run.manifest["data"].get("test_sha256", dataset.test_sha256)  # older runs have none
+    if dataset.test_sha256 != recorded:
         if other:
-            return Comparison(None, "other data than the run's own: nothing to compare with")
+            return Comparison(None, "other images than the run's own: nothing to compare with")
         return Comparison(
-            False, "differs from the record: the data is not what the run was trained and tested on"
+            False,
+            "differs from the record: some of the images that the run was tested on are not there",
         )
     old_labels, old = artifacts.predictions(run.folder)
     if old.shape != probabilities.shape or not np.array_equal(old_labels, labels):
@@ -145,7 +151,9 @@ def _write(
     run = classifier.run
     folder = run.folder / "evaluation"
     if comparison.equal is None:
-        folder /= re.sub(r"[^\w-]+", "_", cfg.data.name)
+        root = Path(cfg.data.root or "").name
+        words = (cfg.data.name, root, dataset.test_sha256[:8])
+        folder /= "_".join(re.sub(r"[^\w-]+", "_", word) for word in words if word)
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{cfg.data.name}: accuracy {results['evaluation']:.4f}"
     plots.confusion_matrix(
@@ -159,7 +167,11 @@ def _write(
     _draw_mistakes(dataset, probabilities, folder / "mistakes.png")
     facts = {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": {"name": cfg.data.name, "root": cfg.data.root, "fingerprint": dataset.fingerprint},
+        "data": {
+            "name": cfg.data.name,
+            "root": cfg.data.root,
+            "test_sha256": dataset.test_sha256,
+        },
         "record": {
             "equal": comparison.equal,
             "text": comparison.text,
@@ -210,6 +222,7 @@ def _figures(results: dict[str, Any]) -> Table:
     rows = {
         "test images": f"{results['test_images']:,}",
         "accuracy": f"{results['evaluation']:.4f}",
+        **({"unseen": words} if (words := evaluation.say_unseen(results)) else {}),
         "top 5": f"{results['top5_accuracy']:.4f}",
         "macro F1": f"{results['macro_f1']:.4f}",
         "loss": f"{results['evaluation_loss']:.4f}",

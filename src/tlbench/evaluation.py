@@ -55,6 +55,27 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float((probabilities.argmax(axis=1) == labels).mean())
 
 
+def unseen(labels: np.ndarray, probabilities: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
+    """How many of the images the model was trained on, and its accuracy without them.
+
+    seen: (images,) bool. The accuracy is None where no image is left.
+    """
+    without = None if seen.all() else accuracy(labels[~seen], probabilities[~seen])
+    return {"test_images_trained_on": int(seen.sum()), "unseen_accuracy": without}
+
+
+def say_unseen(results: Mapping[str, Any]) -> str:
+    """What `unseen` found, in words; nothing where no image was trained on."""
+    count, total = results.get("test_images_trained_on"), results["test_images"]
+    if not count:
+        return ""
+    if results["unseen_accuracy"] is None:
+        return f"all {total:,} images were trained on"
+    return (
+        f"{results['unseen_accuracy']:.4f} without the {count:,} of {total:,} that were trained on"
+    )
+
+
 def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
     """Share of images whose class is among the k most probable."""
     k = min(k, probabilities.shape[1])

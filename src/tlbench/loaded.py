@@ -3,6 +3,7 @@
 import functools
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,15 +49,25 @@ class Loaded:
         call = functools.partial(self.model, training=False)
         return tf.function(lambda images: call(images), input_signature=[signature])
 
-    def dataset(self, cfg: Config, *, every: bool = False) -> Dataset:
+    def dataset(self, cfg: Config) -> Dataset:
         """The data of a configuration, its labels in the run's order of classes.
 
-        every: all of its images are test images. Raises DataError with the difference when the
-        classes are not the run's.
+        Raises DataError with the difference when the classes are not the run's.
         """
+        return self._fitting(cfg, lambda: data.load(cfg.data, self.size))
+
+    def test_data(self, cfg: Config, test_ids: np.ndarray | None, *, every: bool) -> Dataset:
+        """What `data.load_for_testing` finds, as `dataset` gives it; some of the run's classes will do."""
+        return self._fitting(
+            cfg,
+            lambda: data.load_for_testing(cfg.data, self.size, test_ids, every=every),
+            some=True,
+        )
+
+    def _fitting(self, cfg: Config, read: Callable[[], Dataset], *, some: bool = False) -> Dataset:
         # Before any image is read.
-        check_classes(self.run.class_names, sources.class_names(cfg.data))
-        dataset = (data.load_for_testing if every else data.load)(cfg.data, self.size)
+        check_classes(self.run.class_names, sources.class_names(cfg.data), some=some)
+        dataset = read()
         if dataset.images.shape != self.model.input_shape[1:]:
             raise DataError(
                 f"{cfg.data.name} has images of {_size(dataset.images.shape)}, but the model of "
@@ -103,9 +114,14 @@ def _in_order_of(names: list[str], dataset: Dataset) -> Dataset:
     return Dataset(names, dataset.images, to[dataset.labels], dataset.splits, dataset.unreadable)
 
 
-def check_classes(names: list[str], others: list[str]) -> None:
-    """Raise DataError with the difference between a run's classes and those of other data."""
+def check_classes(names: list[str], others: list[str], *, some: bool) -> None:
+    """Raise DataError with the difference between a run's classes and those of other data.
+
+    some: whether other data may lack classes of the run, though not all of them.
+    """
     missing = [name for name in names if name not in others]
+    if some and len(missing) < len(names):
+        missing = []
     added = [name for name in others if name not in names]
     if missing or added:
         parts = [f"missing {_listed(missing)}"] if missing else []

@@ -25,7 +25,10 @@ from tlbench.config import Config
 from tlbench.errors import ConfigError, RunError
 
 FORMAT = 1  # of the folder; a newer one is refused by older versions
-RESULTS = ("config.yaml", "history.csv", "metrics.json", "model.keras", "predictions.npz")
+RESULTS = (
+    *("config.yaml", "images.npz", "history.csv", "metrics.json", "model.keras"),
+    "predictions.npz",
+)
 PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
 
 log = logging.getLogger("tlbench")

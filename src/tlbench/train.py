@@ -77,6 +77,7 @@ def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
             xla = "with XLA" if machine.jit_compile else "without XLA"
             log.info("Training on %s in %s (%s), %s", machine.name, *vars(precision).values(), xla)
             _say_data(dataset)
+            _write_images(run, dataset)
             _write_summary(run, classifier)
             checkpoint = run.folder / "checkpoint" / "latest.npz"
             fitted = training.Trainer(
@@ -134,6 +135,21 @@ def _say_data(dataset: Dataset) -> None:
         log.warning("Skipped %s", line)
     if dataset.unreadable:
         log.warning("%d images cannot be read and were left out", len(dataset.unreadable))
+    if dataset.repeated:
+        log.info("%s images are equal to another one", f"{dataset.repeated:,}")
+    if dataset.contradictory:
+        log.warning("%d images stand in more than one class", dataset.contradictory)
+    for split in ("validation", "test"):
+        seen = np.isin(dataset.ids_of(split), dataset.ids_of("train"))
+        if seen.any():
+            log.warning("%d of %d %s images are training images too", seen.sum(), len(seen), split)
+
+
+def _write_images(run: Run, dataset: Dataset) -> None:
+    """Keep which images the run is made from: a later evaluation can tell those it was trained on."""
+    ids: dict[str, Any] = {split: dataset.ids_of(split) for split in dataset.splits}
+    with atomic(run.folder / "images.npz") as temporary:
+        np.savez(temporary, **ids)
 
 
 def _facts(
@@ -156,6 +172,7 @@ def _facts(
             "name": cfg.data.name,
             "fingerprint": dataset.fingerprint,
             "sha256": dataset.sha256,
+            "test_sha256": dataset.test_sha256,
             "class_names": dataset.class_names,
             "images": {name: len(rows) for name, rows in dataset.splits.items()},
             "unreadable": dataset.unreadable,
@@ -187,6 +204,7 @@ def _evaluate(
         for rows, part in zip(parts[1:], others, strict=True)
     )
     labels = dataset.labels_of("test")
+    seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
     with atomic(run.folder / "predictions.npz") as temporary:
         np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
     last = fitted.history[-1]
@@ -199,6 +217,7 @@ def _evaluate(
         "val_accuracy": validated,
         "epochs": len(fitted.history),
         **evaluation.metrics(labels, probabilities, dataset.class_names),
+        **evaluation.unseen(labels, probabilities, seen),
         "batch_norm_recalibrated": fitted.recalibrated,
         "training_seconds": fitted.seconds,
         "images_per_second": trained_images / fitted.seconds,
@@ -269,6 +288,8 @@ def _panel(run: Run, results: dict[str, Any], cfg: Config) -> Any:
 
     grid = Table.grid(padding=(0, 2))
     grid.add_row("test accuracy", f"[number]{results['evaluation']:.4f}[/]")
+    if words := evaluation.say_unseen(results):
+        grid.add_row("", words)
     grid.add_row("macro F1, top 5", f"{results['macro_f1']:.4f}, {results['top5_accuracy']:.4f}")
     grid.add_row("validation", f"{results['val_accuracy']:.4f}")
     grid.add_row(
