@@ -11,13 +11,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import II, DictConfig
 
 
 @dataclass
 class TlbenchLauncherConf:
     _target_: str = "hydra_plugins.tlbench_launcher.TlbenchLauncher"
-    n_jobs: int = 1
+    n_jobs: int = II("n_jobs")  # of conf/train.yaml; other launchers know no such setting
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="tlbench", node=TlbenchLauncherConf)

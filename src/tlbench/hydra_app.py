@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
@@ -10,8 +11,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +26,7 @@ from yaml import YAMLError
 from tlbench import validation
 from tlbench.config import Config
 from tlbench.errors import ConfigError, RunError, suggest
+from tlbench.words import expanded, for_hydra, literal, path_of, quoted, setting
 
 Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
 
@@ -39,7 +45,7 @@ def features_folder() -> Path:
 
 def run(words: list[str], job: Job) -> None:
     """Give Hydra the words of a verb: it composes, or shows, or completes, or calls the job."""
-    _check_flags(words)
+    words = for_hydra(words, sweep=_check_flags(words))
     failures: list[Exception] = []
 
     def task(composed: DictConfig) -> None:
@@ -85,10 +91,10 @@ def run(words: list[str], job: Job) -> None:
 def sweep_words(words: list[str]) -> list[str]:
     """`--multirun resume=SWEEP` as the command that began the sweep, in the sweep's folder."""
     flags = get_args_parser().parse_known_args(words)[0]
-    resumed = [w.partition("=")[2] for w in flags.overrides if w.startswith("resume=")]
+    resumed = [word for word in flags.overrides if word.startswith("resume=")]
     if not (flags.multirun and resumed):
         return words
-    folder = Path(resumed[0])
+    folder = path_of(resumed[0])
     try:
         begun = OmegaConf.load(folder / "multirun.yaml").hydra
         sources = [s.path for s in begun.runtime.config_sources if s.provider == "command-line"]
@@ -96,11 +102,12 @@ def sweep_words(words: list[str]) -> list[str]:
     except (OSError, OmegaConfBaseException, YAMLError) as error:
         raise RunError(f"resume={folder} is no sweep: it has no readable multirun.yaml.") from error
     kept = [word for word in words if not word.startswith("resume=")]
-    return [*kept, *overrides, f"hydra.sweep.dir={folder}", *(f"--config-dir={p}" for p in sources)]
+    into = setting("hydra.sweep.dir", folder)
+    return [*kept, *overrides, into, *(f"--config-dir={p}" for p in sources)]
 
 
-def _check_flags(words: list[str]) -> None:
-    """Refuse an unknown flag in one line; argparse by itself would print its whole usage."""
+def _check_flags(words: list[str]) -> bool:
+    """Refuse an unknown flag in one line, where argparse would print its usage; whether it is a sweep."""
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -113,12 +120,14 @@ def _check_flags(words: list[str]) -> None:
         raise ConfigError("Only one of --multirun, --cfg, --info, --run and -sc at a time.")
     if flags.resolve and flags.cfg is None:
         raise ConfigError("--resolve goes with --cfg, as in: --cfg job --resolve")
+    return bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
 
 
-def with_data(cfg: Config, words: list[str]) -> Config:
+def with_data(cfg: Config, words: list[str], config_dir: str | None = None) -> Config:
     """A run's configuration with other data: `data=...` chooses a group, `data.key=value` a value.
 
-    Raises ConfigError for any other word, and where the values do not fit.
+    The words mean what they mean after `train`; config_dir: a folder of the user's own YAML. Raises
+    ConfigError for any other word, and where the values do not fit.
     """
     for word in words:
         key, equals, _ = word.partition("=")
@@ -126,12 +135,33 @@ def with_data(cfg: Config, words: list[str]) -> Config:
             raise ConfigError(
                 f"'{word}' cannot be used here. Expected data=NAME or data.KEY=VALUE."
             )
-    raw = OmegaConf.create(asdict(cfg))
+    overrides = OverridesParser.create().parse_overrides(for_hydra(words))
+    raw = OmegaConf.create(literal(asdict(cfg)))
     if group := [word for word in words if word.startswith("data=")]:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            raw.data = hydra.compose("train", group).data
-    values = OmegaConf.from_dotlist([word for word in words if word not in group])
-    return validation.load(OmegaConf.merge(raw, values))  # type: ignore[arg-type]
+        raw.data = _compose(group, config_dir).data
+    for override in overrides:
+        if override.is_sweep_override():
+            raise ConfigError(f"'{override.input_line}' has several values. Expected one.")
+        if override.key_or_group != "data":
+            OmegaConf.update(raw, override.key_or_group, override.value())
+    return validation.load(raw)
+
+
+def _compose(overrides: list[str], config_dir: str | None) -> DictConfig:
+    """What `tlbench train` would compose, from the user's own YAML before ours."""
+    search = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not (own := Path(expanded(config_dir))).is_dir():
+            raise ConfigError(
+                f"--config-dir {config_dir} is no folder. Expected one with YAML files."
+            )
+        query = SearchPathQuery(provider="schema")  # as Hydra's own --config-dir
+        search.prepend("command-line", f"file://{own.absolute()}", query)
+    try:
+        composer = Hydra.create_main_hydra2("tlbench", search)
+        return composer.compose_config("train", overrides, RunMode.RUN, from_shell=False)
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def explain(error: Exception) -> str:
@@ -139,7 +169,7 @@ def explain(error: Exception) -> str:
     cause = error.__cause__
     message = str(error).strip()
     if isinstance(error, OverrideParseException):
-        return f"'{error.override}' cannot be read: {message.splitlines()[0]}. Expected key=value."
+        return _unreadable(error.override)
     if match := re.match(r"Could not override '([\w.@/-]+)'", message):
         return _unknown_setting(match[1])
     if isinstance(error, MissingConfigException) and error.options:
@@ -150,6 +180,15 @@ def explain(error: Exception) -> str:
     if isinstance(error, OmegaConfBaseException):
         return validation.explain(error)
     return " ".join(message.split())
+
+
+def _unreadable(word: str) -> str:
+    """Words for what Hydra's grammar does not hold, and how to give a text that it does not."""
+    key, equals, value = word.partition("=")
+    if not (equals and re.fullmatch(r"[+~]*[\w./@-]+", key)) or value[:1] in ("[", "{"):
+        return f"'{word}' cannot be read. Expected key=value."
+    better = shlex.quote(f"{key}={quoted(value)}")
+    return f"'{word}' cannot be read. Expected key=value; a text with such characters in quotes: {better}"
 
 
 def _unknown_setting(key: str) -> str:

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import platform
-import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tlbench import validation
+from tlbench import validation, words
 from tlbench.config import Config
 from tlbench.errors import ConfigError, RunError
 
@@ -305,7 +304,7 @@ def resume_command(folder: Path) -> str:
     """What to type to go on with a run."""
     with contextlib.suppress(ValueError):
         folder = folder.relative_to(Path.cwd())
-    return shlex.join(["tlbench", "train", f"resume={folder}"])
+    return words.command("train", words.setting("resume", folder))
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:

@@ -6,7 +6,6 @@ A process a job keeps memory flat, and a job that dies takes nothing with it. No
 import contextlib
 import logging
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tlbench import artifacts, config, console, page, results, rows, tables, validation
+from tlbench import artifacts, config, console, page, results, rows, tables, validation, words
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.hydra_app import remove_empty
 from tlbench.interrupts import JOB, Interrupted, Interrupts
@@ -74,7 +73,9 @@ def launch(
         raise
     console.start_logging()
     interrupts = Interrupts()
-    interrupts.resume_command = shlex.join(["tlbench", "train", "--multirun", f"resume={folder}"])
+    interrupts.resume_command = words.command(
+        "train", "--multirun", words.setting("resume", folder, sweep=True)
+    )
     pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="job")
     try:
         with interrupts.heard(), Progress(*BAR, console=console.err, transient=True) as progress:
@@ -121,7 +122,7 @@ def _jobs(
 def _job(
     number: int, overrides: list[str], composed: DictConfig, folder: Path, flags: list[str]
 ) -> Job:
-    label = " ".join(overrides) or "default"
+    label = " ".join(map(words.typed, overrides)) or "default"
     task = composed.copy()
     with open_dict(task):
         del task["hydra"]
@@ -130,15 +131,15 @@ def _job(
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
     status = _status(folder, cfg)
-    words = [*overrides, f"hydra.run.dir={folder.absolute()}"]
+    job = [*overrides, words.setting("hydra.run.dir", folder.absolute())]
     if status is not None:
-        words = [f"resume={folder.absolute()}"]
+        job = [words.setting("resume", folder.absolute())]
     return Job(
         number,
         overrides,
         folder,
         cfg.published.label if cfg.published else label,
-        [sys.executable, "-m", "tlbench", "train", *words, *flags],
+        [sys.executable, "-m", "tlbench", "train", *job, *flags],
         completed=status == "completed",
     )
 
@@ -170,7 +171,7 @@ def _run(job: Job, *, several: bool) -> None:
         log.info("job %s is completed already: %s", job.number, job.label)
         job.exit_code = 0
         return
-    log.info("job %s: %s", job.number, shlex.join(["tlbench", *job.command[3:]]))
+    log.info("job %s: %s", job.number, words.command(*job.command[3:]))
     job.process = subprocess.Popen(
         job.command,
         stdin=subprocess.PIPE,  # closed when this process ends, however it ends: then the job ends too

@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from tlbench.config import BatchNorm, Config, Data, Preprocessing
 from tlbench.errors import ConfigError, suggest
+from tlbench.words import expanded, literal
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CHOICES = {
@@ -49,7 +50,7 @@ def load(source: DictConfig | Path) -> Config:
     try:
         raw = _read(source) if isinstance(source, Path) else source
         composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(composed))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
@@ -94,7 +95,9 @@ def explain(error: OmegaConfBaseException) -> str:
 
 
 def _absolute(path: str | None) -> str | None:
-    return path and str(Path(path).expanduser().absolute())
+    if path and (found := expanded(path)).startswith("~/"):
+        raise ConfigError(f"{path} is in your home folder, but HOME is not set. Give another path.")
+    return path and str(Path(found).absolute())
 
 
 def _require(condition: bool, setting: str, value: Any, expected: str) -> None:
