@@ -2,14 +2,21 @@
 
 Both answer `batch(indices) -> (n, height, width, 3) uint8 in 0-255`; `ids`: a digest of what each image
 is, the same for equal images wherever they stand; and `decoding`: all else that decides their pixels.
+
+Pictures of more than 8 bits (16 or 32 bits, signed or not, floats) say in their values what they hold:
+0 is black, and white is the smallest of 1 (floats alone), 255, 1023, 4095, 16383 and 65535 that is no less
+than the largest value. Where values are negative or larger, black and white are the picture's own 0.1 and
+99.9 percentiles. TIFF's "white is zero" is turned round. One rule for each picture by itself, so
+training, `evaluate`, `predict` and an exported model's user all see the same pixels.
 """
 
 import hashlib
 import io
 import logging
 import os
+import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +25,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import __version__ as PILLOW
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from tlbench.errors import DataError
 
@@ -28,9 +36,12 @@ SUFFIXES = frozenset(
 )
 
 DIGEST_BYTES = 16
-DECODING = (
-    1  # raise it whenever the same file comes to other pixels: cached features are then made anew
-)
+# Raised whenever the same file comes to other pixels: cached features are then made anew.
+DECODING = 2
+
+FEWEST_SHADES = 4  # between a picture's darkest and lightest value, of 255
+
+log = logging.getLogger(__name__)
 
 # Pillow logs what is wrong with a file; nobody listening, Python would print that beside our own line.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -152,11 +163,12 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
         # Pillow warns of odd metadata: the pixels are what counts.
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(content), formats=FORMATS) as image,
+            Image.open(io.BytesIO(_without_notes(content)), formats=FORMATS) as image,
         ):
             image.draft("RGB", _draft_size(image, size, resize))
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(_square(_as_rgb(upright), size, resize))
+            image.load()
+            rgb = _as_rgb(_upright(image), inverted=_white_is_zero(image))
+            return np.asarray(_square(rgb, size, resize))
     except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):
@@ -174,15 +186,63 @@ def _draft_size(image: Image.Image, size: int, resize: str) -> tuple[int, int]:
     return (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB: 16-bit gray is scaled to 8, transparency is laid on white."""
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.float32)
-        image = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # odd EXIF raises nearly anything, and the pixels were read already
+        return image
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+
+
+def _without_notes(content: bytes) -> bytes:
+    """A PNG file without its text and colour profile: Pillow refuses a picture for the size of either."""
+    if not content.startswith(PNG):
+        return content
+    kept, at = [PNG], len(PNG)
+    while at + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        if kind not in NOTES:
+            kept.append(content[at : at + 12 + length])
+        at += 12 + length
+    return b"".join(kept)
+
+
+def _as_rgb(image: Image.Image, *, inverted: bool) -> Image.Image:
+    """Any mode to RGB: more than 8 bits are scaled to 8, transparency is laid on white."""
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(np.asarray(image), inverted=inverted))
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return image.convert("RGB")
+
+
+WHITES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
+PERCENTILES = (0.1, 99.9)
+
+
+def _eight_bits(values: np.ndarray, *, inverted: bool) -> np.ndarray:
+    """Gray values of any type as uint8, by the rule that this module's docstring tells."""
+    wide = values.astype(np.float64)
+    known = wide[np.isfinite(wide)]
+    if not known.size:
+        raise ValueError("it holds no number")
+    whites = (1, *WHITES) if values.dtype.kind == "f" else WHITES
+    low, high = 0.0, next((float(w) for w in whites if known.max() <= w), None)
+    if high is None or known.min() < 0:
+        low, high = map(float, np.percentile(known, PERCENTILES))
+    share = np.nan_to_num((wide - low) / max(high - low, np.finfo(float).tiny), posinf=1.0)
+    share = np.clip(share, 0, 1)
+    return np.rint(255 * (1 - share if inverted else share)).astype(np.uint8)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """Whether a TIFF of more than 8 bits counts from white to black; Pillow turns round 8 bits alone."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(PHOTOMETRIC_INTERPRETATION, 1) == 0
 
 
 def _square(image: Image.Image, size: int, resize: str) -> Image.Image:
@@ -191,6 +251,16 @@ def _square(image: Image.Image, size: int, resize: str) -> Image.Image:
     if resize == "pad":
         return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
     return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _each(work: Callable[[int], str | None], count: int) -> list[str | None]:
+    """What `work` returns for 0 to count-1, in order, in parallel; none is begun after an interruption."""
+    begun = [_POOL.submit(work, i) for i in range(count)]
+    try:
+        return [one.result() for one in begun]
+    finally:
+        for one in begun:
+            one.cancel()
 
 
 def read(
@@ -204,6 +274,7 @@ def read(
     keep = len(paths) * size * size * 3 <= memory_limit_bytes
     pixels = np.empty((len(paths), size, size, 3), np.uint8) if keep else None
     digests: list[bytes] = [b""] * len(paths)
+    plain = np.zeros(len(paths), bool)  # of one colour, nearly
 
     def check(index: int) -> str | None:
         try:
@@ -212,14 +283,20 @@ def read(
         except DataError as error:
             return str(error)
         digests[index] = _digest(content)
+        plain[index] = np.ptp(decoded) < FEWEST_SHADES
         if pixels is not None:
             pixels[index] = decoded
         return None
 
-    problems = list(_POOL.map(check, range(len(paths))))
+    problems = _each(check, len(paths))
     good = np.array([i for i, problem in enumerate(problems) if problem is None], dtype=np.int64)
     ids = as_ids([digests[i] for i in good])
     unreadable = [problem for problem in problems if problem is not None]
+    if plain.sum() > len(good) / 2:
+        log.warning(
+            "%d of %d pictures have hardly any contrast: are their values meant to be so?",
+            *(plain.sum(), len(good)),
+        )
     if pixels is not None:
         kept = pixels if len(good) == len(paths) else pixels[good]
         return ArrayImages(kept, ids, _decoding(size, resize)), good, unreadable

@@ -6,6 +6,18 @@ from PIL import Image, ImageOps
 about = json.load(open("export.json"))
 names = json.load(open("class_names.json"))
 size = about["input"]["shape"][1]
-photo = ImageOps.exif_transpose(Image.open("photo.png")).convert("RGB")
+photo = ImageOps.exif_transpose(Image.open("photo.png"))
+if photo.mode[0] in "IF":  # more than 8 bits: white is the first of these that holds all values
+    values = np.asarray(photo, np.float64)
+    whites = [1] * (photo.mode == "F") + [255, 1023, 4095, 16383, 65535]
+    low, high = 0, next((white for white in whites if values.max() <= white), None)
+    if high is None or values.min() < 0:
+        low, high = np.percentile(values, [0.1, 99.9])
+    scaled = np.rint(255 * np.clip((values - low) / (high - low), 0, 1))
+    photo = Image.fromarray(scaled.astype(np.uint8))
+if photo.has_transparency_data:
+    layer = photo.convert("RGBA")
+    photo = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+photo = photo.convert("RGB")
 square = ImageOps.fit(photo, (size, size), Image.Resampling.BILINEAR)  # about["resize"] is "crop"
 pixels = np.asarray(square, np.float32)[None]  # (1, size, size, 3), raw 0-255
