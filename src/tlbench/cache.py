@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 from rich import box
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -221,22 +220,12 @@ def _digest(block: np.ndarray) -> str:
 
 
 @contextlib.contextmanager
-def _progress(images: int) -> Iterator[Callable[[int], None]]:
-    """A bar with images per second and the time left; on no terminal a line at the start and end."""
+def _progress(images: int) -> Iterator[console.Advance]:
+    """A bar, and a line at the start and the end."""
     began = time.monotonic()
     log.info("Computing the features of %s images", f"{images:,}")
-    columns = (
-        TextColumn("features"),
-        BarColumn(bar_width=None),
-        TaskProgressColumn(show_speed=False),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f}  {task.speed:,.0f} img/s"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(
-        *columns, console=console.err, transient=True, disable=not console.err.is_terminal
-    ) as progress:
-        bar = progress.add_task("", total=images)
-        yield lambda count: progress.advance(bar, count)
+    with console.progress("features", images, "img") as advance:
+        yield advance
     seconds = time.monotonic() - began
     log.info("Computed them in %.1f s, %s img/s", seconds, f"{images / seconds:,.0f}")
 

@@ -1,5 +1,6 @@
 """What listens to training: history, live display, early stopping, and the keeper of checkpoints."""
 
+import contextlib
 import logging
 import math
 import time
@@ -7,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from tlbench import checkpoint, console
 from tlbench.checkpoint import State
@@ -58,42 +58,45 @@ class History(keras.callbacks.Callback):
 
 
 class LiveDisplay(keras.callbacks.Callback):
-    """A bar for the epoch under way, on a terminal; elsewhere the history's lines must do."""
+    """A bar for the epoch under way and its validation; off a terminal the history's lines must do.
 
-    def __init__(self, stage: Stage, steps: int, batch_size: int, images: int) -> None:
+    images: of an epoch's training; validation: images that follow them.
+    """
+
+    def __init__(self, stage: Stage, batch_size: int, images: int, validation: int) -> None:
         super().__init__()
-        self.stage, self.steps, self.batch_size, self.images = stage, steps, batch_size, images
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
-            console=console.err,
-            transient=True,
-            disable=not console.err.is_terminal,
-        )
-        self.bar = self.progress.add_task("", total=steps, figures="")
+        self.stage, self.batch_size = stage, batch_size
+        self.images, self.validation = images, validation
+        self.bar = contextlib.ExitStack()
 
     def close(self) -> None:
         """Leave the terminal as it was, whatever ended the training."""
-        self.progress.stop()
-
-    def on_train_begin(self, logs: Logs = None) -> None:
-        self.progress.start()
+        self.bar.close()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        self.began = time.perf_counter()
-        name = f"{self.stage.name} {epoch + 1}/{self.stage.epochs}"
-        self.progress.reset(self.bar, description=name, figures="")
+        name, total = f"{self.stage.name} {epoch + 1}/{self.stage.epochs}", self.images
+        self.seen, self.figures = 0, ""
+        self.advance = self.bar.enter_context(
+            console.progress(name, total + self.validation, "img")
+        )
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        if not console.err.is_terminal or logs is None:
-            return
-        seen = min((batch + 1) * self.batch_size, self.images)
-        rate = seen / (time.perf_counter() - self.began)
-        figures = f"loss {logs['loss']:.3f}  acc {logs['accuracy']:.3f}  {rate:,.0f} img/s"
-        self.progress.update(self.bar, completed=batch + 1, figures=figures)
+        if logs is not None:
+            self.figures = f"loss {logs['loss']:.3f}  acc {logs['accuracy']:.3f}"
+        self._reach(min((batch + 1) * self.batch_size, self.images))
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._reach(self.images)
+
+    def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self._reach(self.images + min((batch + 1) * self.batch_size, self.validation))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.close()
+
+    def _reach(self, seen: int) -> None:
+        self.advance(seen - self.seen, self.figures)
+        self.seen = seen
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):

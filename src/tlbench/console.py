@@ -4,12 +4,19 @@ Rich honours NO_COLOR and falls back to plain text where a stream is no terminal
 from the colour-blind safe palette of Okabe and Ito (2008) and serve the plots too.
 """
 
+import contextlib
 import logging
 import os
+import time
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 from rich.theme import Theme
 
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
@@ -21,6 +28,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
     "#CC79A7",
 )
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
+LEAST_BAR = 12  # cells that a bar and the space around it need
 
 THEME = Theme(
     {
@@ -50,18 +58,79 @@ out = _Console(theme=THEME, highlight=False)
 err = _Console(theme=THEME, highlight=False, stderr=True)
 
 
-def progress() -> Progress:
-    """A bar on the error console that leaves no trace, and shows nothing off a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
+# ---------------------------------------------------------------- progress
+
+
+class Advance(Protocol):
+    """Moves a bar on by `count`; figures: what is worth seeing beside it, such as the loss."""
+
+    def __call__(self, count: int = 1, figures: str = "") -> None: ...
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
+    """A bar on the error console that leaves no trace; nothing where nobody can see it move.
+
+    unit: what is counted, as in "img": then its speed and the time left are shown, else the time taken.
+    """
+    if not draws():
+        yield _nothing
+        return
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), _Figures()
+    with Progress(
+        *columns,
         console=err,
         transient=True,
         redirect_stdout=False,  # it would send to the terminal what belongs into a pipe
-        disable=not err.is_terminal,
-    )
+    ) as bar:
+        task = bar.add_task(description, total=total, unit=unit, figures="", first=None)
+
+        def advance(count: int = 1, figures: str = "") -> None:
+            bar.update(task, advance=count, figures=figures)
+            if bar.tasks[0].fields["first"] is None:
+                bar.update(task, first=(time.monotonic(), count))
+
+        yield advance
+
+
+def _nothing(count: int = 1, figures: str = "") -> None:
+    """What moves no bar."""
+    del count, figures
+
+
+def draws() -> bool:
+    """Whether the error console is a terminal that can draw over itself: colours alone do not do."""
+    return err.is_terminal and not err.is_dumb_terminal and err.file.isatty()
+
+
+class _Figures(ProgressColumn):
+    """How far a task is, how fast, and what time it takes: as much of it as there is room for."""
+
+    def render(self, task: Task) -> Text:
+        now, unit, figures = time.monotonic(), task.fields["unit"], task.fields["figures"]
+        count, speed, clock = f"{task.completed:,.0f}/{task.total:,.0f}", "", ""
+        if not unit:
+            clock = _clock(task.elapsed or 0.0)
+        elif task.fields["first"] is not None:
+            # What comes first carries the compilation; a speed is one after a second of the rest.
+            began, first = task.fields["first"]
+            if now - began >= 1 and task.completed > first:
+                pace = (task.completed - first) / (now - began)
+                speed = f"{pace:,.{0 if pace >= 10 else 1}f} {unit}/s"
+                clock = f"{_clock((task.remaining or 0) / pace)} left"
+        room = err.width - cell_len(task.description) - LEAST_BAR
+        shown: list[str] = []
+        for part in (clock, count, figures, speed):
+            if part and cell_len("  ".join([*shown, part])) <= room:
+                shown.append(part)
+        return Text("  ".join(p for p in (count, figures, speed, clock) if p in shown))
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+# ---------------------------------------------------------------- words
 
 
 def printable(name: object) -> str:
@@ -75,7 +144,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "warn" if record.levelno >= logging.WARNING else None
-        err.print(self.format(record), style=style, markup=False, soft_wrap=True)
+        # In a file a record is a line; a terminal would break it in the middle of a word.
+        whole = not err.is_terminal
+        err.print(self.format(record), style=style, markup=False, soft_wrap=whole)
 
 
 def start_logging() -> None:

@@ -36,11 +36,12 @@ class Loaded:
     def predict(self, dataset: Dataset, rows: np.ndarray, batch_size: int) -> np.ndarray:
         """Probabilities of rows of a data set in their order, (rows, classes) float32."""
         batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-        with console.progress() as progress:
-            shown = progress.track(batches, description="evaluating")
-            return np.concatenate(
-                [self.probabilities(dataset.images.batch(batch)) for batch in shown]
-            )
+        found = []
+        with console.progress("evaluating", len(rows), "img") as advance:
+            for batch in batches:
+                found.append(self.probabilities(dataset.images.batch(batch)))
+                advance(len(batch))
+        return np.concatenate(found)
 
     @functools.cached_property
     def _graph(self) -> tf.types.experimental.GenericFunction:

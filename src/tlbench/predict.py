@@ -39,8 +39,10 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
     classifier = loaded.load(run, "auto")
     top = min(top, len(run.class_names))
     unreadable = len(problems)
-    with sinks.opened(json, csv, top) as targets, console.progress() as progress:
-        bar = progress.add_task("classifying", total=len(paths))
+    with (
+        sinks.opened(json, csv, top) as targets,
+        console.progress("classifying", len(paths), "img") as advance,
+    ):
         for batch, wrong in _batches(classifier, paths):
             for line in wrong:
                 log.warning("%s", console.printable(line))
@@ -48,7 +50,7 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
                 for target in targets:
                     target.add(prediction)
             unreadable += len(wrong)
-            progress.advance(bar, len(batch) + len(wrong))
+            advance(len(batch) + len(wrong))
         if unreadable - len(problems) == len(paths):
             raise DataError("None of the files is a readable image.")
     for written in (json, csv):

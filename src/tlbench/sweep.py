@@ -17,7 +17,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tlbench import artifacts, config, console, page, results, rows, tables, validation, words
 from tlbench.errors import ConfigError, RunError, SweepError
@@ -27,7 +26,6 @@ from tlbench.run import Run, write_text
 
 log = logging.getLogger(__name__)
 
-BAR = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 MOST_CURVES = 50  # in the picture of a sweep; the page shows them all
 
 
@@ -78,10 +76,9 @@ def launch(
     )
     pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="job")
     try:
-        with interrupts.heard(), Progress(*BAR, console=console.err, transient=True) as progress:
-            finished = pool.map(lambda job: _run(job, several=n_jobs > 1), jobs)
-            for _ in progress.track(finished, total=len(jobs)):
-                pass
+        with interrupts.heard(), console.progress("jobs", len(jobs)) as advance:
+            for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
+                advance()
     except Interrupted:
         # Jobs under way save a checkpoint and end, the others never start.
         pool.shutdown(wait=False, cancel_futures=True)

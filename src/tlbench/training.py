@@ -113,7 +113,8 @@ class Trainer:
         _make_variables(network)
         images, first = len(self.dataset.splits["train"]), len(state.history) - state.epoch
         history = History(stage, state.history, images)
-        display = LiveDisplay(stage, self.steps, self.cfg.batch_size, images)
+        validating = len(self.dataset.splits["validation"])
+        display = LiveDisplay(stage, self.cfg.batch_size, images, validating)
         stopping = EarlyStopping(self.cfg.early_stopping.patience)
         keeper = Keeper(self.checkpoint, state, stopping, self.interrupts, began)
         if state.stage and source.cheap_steps:  # earlier stages may have trained the backbone
