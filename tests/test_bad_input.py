@@ -32,7 +32,11 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("train", "backbone=resnet5"), "Unknown backbone 'resnet5'. Did you mean 'resnet50'?"),
     (("train", "report=resnet50"), "Unknown report 'resnet50'"),
     (("train", "head.width=[1]"), "Did you mean 'widths'?"),
-    (("train", "backbone.arguments.alpha=1"), "+backbone.arguments.alpha=..."),
+    (("train", "lr=0.1"), "Did you mean 'learning_rate'?"),
+    (("train", "root=photos"), "Did you mean 'data.root'?"),
+    (("train", "patience=3"), "Did you mean 'early_stopping.patience'?"),
+    (("train", "backbone=resnet18"), "Expected one of: convnexttiny, densenet121"),
+    (("train", "backbone=efficientnetb1"), "Expected one of: convnexttiny, densenet121"),
     (("train", "+data.rot=x"), "Did you mean 'root'?"),
     (("train", "~batch_size"), "batch_size is not set"),
     (("train", "~backbone"), "backbone"),
@@ -42,6 +46,21 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("train", "epochs=-1"), "epochs=-1 is not valid. Expected at least 1."),
     (("train", "epochs=1,2"), "--multirun"),
     (("train", "head.widths=[0]"), "head.widths=[0]"),
+    (("train", "head.widths=0"), "head.widths=[0]"),
+    (("train", "early_stopping=true"), "early_stopping.patience=..."),
+    (("train", "features=false"), "features.cache=..."),
+    (("train", "strategy.stages=3"), "Expected one: 'strategy.stages=[...]'"),
+    (("train", "optimizer.arguments=3"), "'optimizer.arguments={name:value}'"),
+    (("train", "@new"), "Expected key=value"),
+    (("train", "head.name=a b("), """'head.name='"'"'a b('"'"''"""),
+    (("train", "data=digits", "data.root=photos"), "add data=image_folder"),
+    # the user's own YAML
+    (("train", "--config-dir", "own", "data=tab"), "own/data/tab.yaml, line 2"),
+    (("train", "--config-dir", "own", "data=twice"), "own/data/twice.yaml, line 3"),
+    (("train", "--config-dir", "own", "data=latin"), "own/data/latin.yaml, line 2"),
+    (("train", "--config-dir", "own", "data=list"), "data/list.yaml"),
+    (("evaluate", "{run}", "data=tab", "--config-dir", "own"), "own/data/tab.yaml, line 2"),
+    (("evaluate", "{run}", "data=digits", "--config-dir", "nowhere"), "--config-dir nowhere"),
     (("train", "head.widths=wide"), "head.widths"),
     (("train", "head.dropout=2"), "head.dropout=2"),
     (("train", "device=cuda"), "Unknown device 'cuda'"),
@@ -59,12 +78,15 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     # what a network cannot be built of
     ((*TRAIN, "device=gpu"), "device=gpu"),
     ((*TRAIN, "backbone.application=ResNet5"), "Did you mean 'ResNet50'?"),
+    ((*TRAIN, "backbone.application=ResNet18"), "Expected one of: ConvNeXtBase"),
     ((*TRAIN, "backbone.application=os.system"), "Unknown backbone.application 'os.system'"),
     ((*TRAIN, "optimizer.name=__import__"), "Unknown optimizer.name"),
     ((*TRAIN, "+backbone.arguments.alhpa=1"), "Did you mean 'alpha'?"),
+    ((*TRAIN, "backbone.arguments={{alhpa:1}}"), "Did you mean 'alpha'?"),
     ((*TRAIN, "backbone.arguments.alpha=0.3", "backbone.weights=imagenet"), "backbone"),
     (("train", *XCEPTION), "Expected at least 71"),
-    ((*TRAIN, "trainable=conv9"), "trainable=conv9 is no layer"),
+    ((*TRAIN, "trainable=conv_pw_14"), "Did you mean 'conv_pw_"),
+    (("train", "trainable=last10"), "one of its 187 layers, such as "),  # before any image is read
     ((*TRAIN, "optimizer.name=Adm"), "Did you mean 'Adam'?"),
     ((*TRAIN, "+optimizer.arguments.momentun=1"), "optimizer.arguments"),
     ((*TRAIN, "head.activation=rleu"), "Did you mean 'relu'?"),
@@ -78,7 +100,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     ((*FOLDER, "data.root=nowhere"), "nowhere does not exist"),
     ((*FOLDER, "data.root=a_file"), "is a file"),
     ((*FOLDER, "data.root=an_empty_folder"), "holds no images"),
-    (("train", "data.root=an_empty_folder"), "no file 'train'"),
+    (("train", "data.root=an_empty_folder"), "add data=image_folder"),
     # where a run goes
     ((*TRAIN, "hydra.run.dir=a_file/x"), "hydra.run.dir"),
     ((*TRAIN, "hydra.run.dir={run}"), "holds a run already"),
@@ -87,7 +109,11 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     # the other verbs
     (("summary", *TINY, "head=lineer"), "Did you mean 'linear'?"),
     (("summary", "data=image_folder", "data.root=nowhere"), "nowhere does not exist"),
-    (("evaluate",), "required"),
+    (("evaluate",), "required: RUN. "),
+    (("evaluate", "{run}", "data.root=*x"), "add data=image_folder"),
+    (("evaluate", "{run}", "data=image_folder", "data.root={{a"), "{a does not exist"),
+    (("evaluate", "{run}", "data.limit=[1"), "'data.limit=[1' cannot be read"),
+    (("evaluate", "{run}", "data.limit=3,4"), "several values"),
     (("evaluate", "nowhere"), "nowhere is no run"),
     (("evaluate", "a_file"), "a_file"),
     (("evaluate", "{run}", "data=cifar10"), "class"),
@@ -111,6 +137,13 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("cache", "--prune", "-1"), "--prune -1"),
     (("cache", "--pune", "1"), "--pune"),
 ]
+
+OWN = {
+    "tab": b"name: x\n\tsource: digits\n",
+    "twice": b"name: x\nsource: digits\nname: y\n",
+    "latin": "name: x\nroot: Übung\n".encode("latin-1"),
+    "list": b"- name\n",
+}
 
 
 @pytest.fixture
@@ -142,6 +175,9 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
 ) -> None:
     (tmp_path / "a_file").write_text("hello")
     (tmp_path / "an_empty_folder").mkdir()
+    (tmp_path / "own" / "data").mkdir(parents=True)
+    for name, content in OWN.items():
+        (tmp_path / "own" / "data" / f"{name}.yaml").write_bytes(content)
     before = sorted(p for p in tmp_path.rglob("*") if "cache" not in p.parts)
     answer = tlbench(
         *(word.format(**runs) if word[0] == "{" or "={" in word else word for word in words)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from conftest import make_config
-from tlbench import hydra_app, validation
+from tlbench import hydra_app, validation, words
 from tlbench.config import BatchNorm
 from tlbench.errors import ConfigError
 
@@ -78,7 +79,6 @@ def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
         ("epochs=0", "epochs=0 is not valid. Expected at least 1."),
         ("batch_size=-3", "batch_size=-3"),
         ("head.widths=[-1]", "head.widths=[-1]"),
-        ("head.widths=5", "head.widths"),
         ("head.dropout=1.0", "head.dropout=1.0"),
         ("seed=-1", "seed=-1"),
         ("device=tpu", "Expected one of: auto, cpu, gpu."),
@@ -110,6 +110,29 @@ def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None
         make_config(override)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_single_width_is_a_list_of_one() -> None:
+    assert make_config("head.widths=64") == make_config("head.widths=[64]")
+
+
+def test_what_is_an_interpolation_elsewhere_is_text_in_a_composed_path() -> None:
+    assert make_config(r"data.root='/a/\${oc.env:HOME}'").data.root == "/a/${oc.env:HOME}"
+
+
+def test_arguments_of_another_library_take_new_names() -> None:
+    typed = ["optimizer=sgd", "optimizer.arguments={weight_decay:0.1}", "optimizer.arguments.x=1"]
+    arguments = make_config(*words.for_hydra(typed)).optimizer.arguments
+    assert arguments == {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "x": 1}
+
+
+def test_any_launcher_composes() -> None:
+    for launcher in ("basic", "tlbench"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = compose(
+                "train", [f"hydra/launcher={launcher}", "n_jobs=3"], return_hydra_config=True
+            )
+        assert composed.hydra.launcher.get("n_jobs", 3) == 3
 
 
 def test_shifts_cannot_be_cached() -> None:

@@ -85,7 +85,35 @@ def test_what_is_printed_can_be_pasted(shell: str) -> None:
 def test_a_word_means_the_same_in_every_verb(name: str, digits_run: Path) -> None:
     """`evaluate` read YAML: a comment, an anchor, a mapping."""
     cfg = Run.open(digits_run).config()
-    assert hydra_app.with_data(cfg, [f"data.root={name}"]).data.root == str(Path(name).absolute())
+    typed = ["data=image_folder", f"data.root={name}"]
+    assert hydra_app.with_data(cfg, typed).data.root == str(Path(name).absolute())
+
+
+def test_data_of_ones_own_yaml(digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "own" / "data").mkdir(parents=True)
+    yaml = "name: mine\nsource: image_folder\nroot: pics\nimage_size: null\nclass_names: null\n"
+    (tmp_path / "own" / "data" / "mine.yaml").write_text(yaml)
+    cfg = Run.open(digits_run).config()
+    assert hydra_app.with_data(cfg, ["data=mine"], "own").data.name == "mine"
+
+
+def test_a_file_whose_name_begins_with_a_dash(
+    tlbench: Command, digits_run: Path, tmp_path: Path
+) -> None:
+    shutil.copy(digits_run / "plots" / "curves.png", tmp_path / "-x.png")
+    assert "-x.png" in tlbench("predict", str(digits_run), "--", "-x.png").out
+
+
+def test_no_home_and_no_working_directory_are_one_line_each(tmp_path: Path) -> None:
+    """As in a container whose user has no entry in the system's list."""
+    home = "import os; os.path.expanduser = lambda path: path; os.environ.pop('TLBENCH_CACHE'); "
+    gone = f"import os; os.mkdir('{tmp_path}/gone'); os.chdir('{tmp_path}/gone'); os.rmdir('{tmp_path}/gone'); "
+    for before, hint in ((home, "export TLBENCH_CACHE="), (gone, "cd ~")):
+        code = before + "from tlbench.cli import main; raise SystemExit(main(['cache']))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert hint in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_sweep_in_a_folder_of_any_name(

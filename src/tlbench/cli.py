@@ -86,9 +86,17 @@ def program(words: list[str]) -> int:
         print(f"tlbench {__version__}")
         return 0
     verb, *rest = words
+    _check_working_directory()
     if verb not in VERBS:
         raise ConfigError(f"Unknown verb '{verb}'. {suggest(verb, VERBS)}")
     return VERBS[verb](rest) or 0
+
+
+def _check_working_directory() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError("The working directory was removed. Go to another: cd ~") from error
 
 
 def train(words: list[str]) -> None:

@@ -6,8 +6,8 @@ The fields have no defaults: every value stands in conf/, where a user can see a
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
@@ -197,6 +197,18 @@ class Config:
     def to_yaml(self) -> str:
         """The resolved configuration as YAML, from which `validation.load` gives an equal Config."""
         return OmegaConf.to_yaml(OmegaConf.create(asdict(self)))
+
+
+def settings(schema: Any = Config, prefix: str = "") -> dict[str, Any]:
+    """Every setting's dotted name -> its type; those of lists are not among them."""
+    found: dict[str, Any] = {}
+    types = get_type_hints(schema)
+    for field in fields(schema):
+        name, kind = f"{prefix}{field.name}", types[field.name]
+        inner = next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
+        nested = inner is not None and get_origin(kind) is not list
+        found |= settings(inner, f"{name}.") if nested else {name: kind}
+    return found
 
 
 def differences(

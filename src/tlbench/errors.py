@@ -1,6 +1,7 @@
 """The error family: what a user sees of a failure is the message of one of these, on one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -51,7 +52,13 @@ class TrainingError(TlbenchError):
 def suggest(name: str, options: Iterable[str]) -> str:
     """The option that was probably meant, and the options where they are few or none is near."""
     options = sorted(options)
-    near = difflib.get_close_matches(name, options, n=1)
+    near = difflib.get_close_matches(name, [o for o in options if _same_number(name, o)], n=1)
     guess = [f"Did you mean '{near[0]}'?"] if near else []
     listing = [f"Expected one of: {', '.join(options)}."] if len(options) <= 6 or not near else []
     return " ".join(guess + listing)
+
+
+def _same_number(name: str, option: str) -> bool:
+    """Whether the digits could be a typing error of one another: ResNet18 is no misspelt ResNet50."""
+    typed, meant = (re.sub(r"\D", "", text) for text in (name, option))
+    return typed.startswith(meant) or meant.startswith(typed) or sorted(typed) == sorted(meant)

@@ -36,7 +36,7 @@ class Comparison:
     greatest_difference: float | None = None
 
 
-def evaluate(run: Run, overrides: list[str], *, every: bool) -> int:
+def evaluate(run: Run, overrides: list[str], *, every: bool, config_dir: str | None = None) -> int:
     """Evaluate a run and leave what was found in its folder; 1 when the record is not repeated.
 
     overrides: `data=...` and `data.key=value` words for other data with the same classes; every: on
@@ -44,7 +44,7 @@ def evaluate(run: Run, overrides: list[str], *, every: bool) -> int:
     """
     console.start_logging()
     classifier = loaded.load(run, _device(run))
-    cfg = hydra_app.with_data(classifier.cfg, overrides)
+    cfg = hydra_app.with_data(classifier.cfg, overrides, config_dir)
     recorded = artifacts.image_ids(run.folder)
     dataset = classifier.test_data(cfg, recorded.get("test"), every=every)
     rows, labels = dataset.splits["test"], dataset.labels_of("test")

@@ -78,7 +78,13 @@ class Export:
     refusal: str | None
 
 
-def export(run: Run, formats: list[Format], overrides: list[str], limits: Limits) -> int:
+def export(
+    run: Run,
+    formats: list[Format],
+    overrides: list[str],
+    limits: Limits,
+    config_dir: str | None = None,
+) -> int:
     """Write, check and keep each export; 1 when one was refused and its folder not written.
 
     overrides: `data.key=value` words, such as data.root where the data has moved. Raises ExportError
@@ -86,7 +92,7 @@ def export(run: Run, formats: list[Format], overrides: list[str], limits: Limits
     """
     console.start_logging()
     classifier = loaded.load(run, "cpu")  # exact float32, which a GPU's fast paths are not
-    dataset = classifier.dataset(hydra_app.with_data(classifier.cfg, overrides))
+    dataset = classifier.dataset(hydra_app.with_data(classifier.cfg, overrides, config_dir))
     sample = _sample(classifier, dataset, limits.images)
     log.info("Comparing on %d test images of %s", len(sample.labels), classifier.cfg.data.name)
     done: list[Export] = []

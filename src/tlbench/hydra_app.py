@@ -1,11 +1,13 @@
 """Hydra inside a verb: composes conf/, calls a job with a checked Config, words its errors."""
 
+import contextlib
 import logging
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,10 +23,10 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from tlbench import validation
-from tlbench.config import Config
+from tlbench.config import Config, settings
 from tlbench.errors import ConfigError, RunError, suggest
 from tlbench.words import expanded, for_hydra, literal, path_of, quoted, setting
 
@@ -40,12 +42,14 @@ def conf_dir() -> Path:
 def features_folder() -> Path:
     """Where frozen features are kept when no command says otherwise."""
     folder = OmegaConf.load(conf_dir() / "train.yaml").features.folder
-    return Path(folder).expanduser()
+    return Path(expanded(folder))
 
 
 def run(words: list[str], job: Job) -> None:
     """Give Hydra the words of a verb: it composes, or shows, or completes, or calls the job."""
-    words = for_hydra(words, sweep=_check_flags(words))
+    flags = _check_flags(words)
+    sweep = bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
+    words = for_hydra(words, sweep=sweep)
     failures: list[Exception] = []
 
     def task(composed: DictConfig) -> None:
@@ -65,7 +69,8 @@ def run(words: list[str], job: Job) -> None:
     logging.raiseExceptions = False  # `--info | head` is no error, but Hydra logs to stdout
     original, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+        with _own_yaml(flags.config_dir):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except MissingConfigException:
         raise
     except OSError as error:  # of a job are among the failures, so this is Hydra's output folder
@@ -106,8 +111,8 @@ def sweep_words(words: list[str]) -> list[str]:
     return [*kept, *overrides, into, *(f"--config-dir={p}" for p in sources)]
 
 
-def _check_flags(words: list[str]) -> bool:
-    """Refuse an unknown flag in one line, where argparse would print its usage; whether it is a sweep."""
+def _check_flags(words: list[str]) -> Namespace:
+    """Hydra's flags. An unknown one is refused in one line; argparse by itself would print its usage."""
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -120,7 +125,29 @@ def _check_flags(words: list[str]) -> bool:
         raise ConfigError("Only one of --multirun, --cfg, --info, --run and -sc at a time.")
     if flags.resolve and flags.cfg is None:
         raise ConfigError("--resolve goes with --cfg, as in: --cfg job --resolve")
-    return bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
+    return flags
+
+
+@contextlib.contextmanager
+def _own_yaml(folder: str | None) -> Iterator[None]:
+    """Name the file and the line where YAML cannot be read; folder: the user's own, if there is one."""
+    try:
+        yield
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "A YAML file"
+        hint = " Indent with spaces." if "'\\t'" in str(error.problem) else ""
+        raise ConfigError(f"{where} is no YAML: {error.problem}.{hint}") from error
+    except UnicodeDecodeError as error:
+        for path in sorted(Path(expanded(folder or ".")).rglob("*.yaml")):
+            try:
+                path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as found:
+                line = found.object[: found.start].count(b"\n") + 1
+                raise ConfigError(
+                    f"{path}, line {line} is not UTF-8. Save the file as UTF-8."
+                ) from error
+        raise ConfigError("A YAML file is not UTF-8. Save it as UTF-8.") from error
 
 
 def with_data(cfg: Config, words: list[str], config_dir: str | None = None) -> Config:
@@ -159,7 +186,8 @@ def _compose(overrides: list[str], config_dir: str | None) -> DictConfig:
         search.prepend("command-line", f"file://{own.absolute()}", query)
     try:
         composer = Hydra.create_main_hydra2("tlbench", search)
-        return composer.compose_config("train", overrides, RunMode.RUN, from_shell=False)
+        with _own_yaml(config_dir):
+            return composer.compose_config("train", overrides, RunMode.RUN, from_shell=False)
     finally:
         GlobalHydra.instance().clear()
 
@@ -174,7 +202,12 @@ def explain(error: Exception) -> str:
         return _unknown_setting(match[1])
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        return f"Unknown {group} '{name}'. {suggest(name, error.options)}"
+        other = (
+            " Another network of Keras: backbone.application=NAME" if group == "backbone" else ""
+        )
+        return f"Unknown {group} '{name}'. {suggest(name, error.options)}{other}"
+    if match := re.match(r"In '(.*)': \w+ raised while composing config:\s*(.*)", message):
+        return f"{match[1]}.yaml cannot be used: {match[2]}."
     if isinstance(cause, OmegaConfBaseException):
         return validation.explain(cause)
     if isinstance(error, OmegaConfBaseException):
@@ -204,8 +237,21 @@ def _unknown_setting(key: str) -> str:
         names = [field.name for field in fields(level)] if is_dataclass(level) else []
     if not names:  # free-form arguments of another library
         return f"Unknown setting '{key}'. To pass it on, add it with a plus: +{key}=..."
+    if not parent and (meant := _meant(key)):
+        return f"Unknown setting '{key}'. Did you mean {meant}?"
     groups = [p.name for p in conf_dir().iterdir() if p.is_dir()] if not parent else []
     return f"Unknown setting '{key}'. {suggest(last, {*names, *groups})}"
+
+
+def _meant(short: str) -> str:
+    """The settings that a name without its path, or the initials of one, may stand for."""
+    found = [
+        f"'{name}'"
+        for name in settings()
+        if short in ((last := name.rpartition(".")[2]), "".join(w[:1] for w in last.split("_")))
+    ]
+    exact = [name for name in found if "." not in name]  # lr is the root's before the optimizer's
+    return " or ".join((exact or found)[:6])
 
 
 def remove_empty(folder: Path) -> None:

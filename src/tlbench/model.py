@@ -3,9 +3,10 @@
 Built of Keras's own layers only, so that a saved model loads in plain Keras and cannot be fed wrongly.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tlbench import config, weights
@@ -26,12 +27,7 @@ class Classifier:
         """Train every layer, the head only, or the backbone from the named layer on."""
         self.backbone.trainable = trainable is not False
         if isinstance(trainable, str):
-            names = [layer.name for layer in self.backbone.layers]
-            if trainable not in names:
-                raise ConfigError(
-                    f"trainable={trainable} is no layer of {self.backbone.name}. {suggest(trainable, names)}"
-                )
-            for layer in self.backbone.layers[: names.index(trainable)]:
+            for layer in self.backbone.layers[: _layer_number(self.backbone, trainable)]:
                 layer.trainable = False
 
     @property
@@ -47,6 +43,28 @@ class Classifier:
     @property
     def trainable_parameters(self) -> int:
         return sum(variable.value.numpy().size for variable in self.model.trainable_weights)
+
+
+def check_layers(cfg: Config) -> None:
+    """Refuse a stage that begins at no layer of the backbone, before weights or images are read."""
+    names = [s.trainable for s in cfg.strategy.stages if isinstance(s.trainable, str)]
+    if names:
+        backbone = _backbone(replace(cfg.backbone, weights=None))
+        for name in names:
+            _layer_number(backbone, name)
+
+
+def _layer_number(backbone: keras.Model, name: str) -> int:
+    """Where a layer stands in a backbone. Raises ConfigError naming a few where there is none."""
+    names = [layer.name for layer in backbone.layers]
+    if name in names:
+        return names.index(name)
+    if near := difflib.get_close_matches(name, names, n=1):
+        hint = f"Did you mean '{near[0]}'?"
+    else:
+        some = ", ".join(names[len(names) // 2 :: len(names) // 6 or 1])
+        hint = f"Expected true, false or one of its {len(names)} layers, such as {some}."
+    raise ConfigError(f"trainable={name} is no layer of {backbone.name}. {hint}")
 
 
 def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Classifier:

@@ -95,7 +95,8 @@ def _official(
         for name in names:
             if not (base / name).is_file():
                 raise DataError(
-                    f"data.root={root} has no file '{name}'. Expected the official {folder} folder, or its parent."
+                    f"data.root={root} has no file '{name}' of {folder}. For your own pictures add data=image_folder; "
+                    f"otherwise expected is the official {folder} folder, or its parent."
                 )
             try:
                 pixels, labels = load_batch(str(base / name), label_key=key)

@@ -67,6 +67,7 @@ def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
     interrupts = Interrupts()
     with interrupts.heard():
         machine = hardware.prepare(cfg.device, cfg.seed)
+        model.check_layers(cfg)
         dataset = data.load(cfg.data, cfg.backbone.image_size)
         classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
         training.check(classifier, cfg)

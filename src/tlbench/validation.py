@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from tlbench import config as schema
 from tlbench.config import BatchNorm, Config, Data, Preprocessing
 from tlbench.errors import ConfigError, suggest
 from tlbench.words import expanded, literal
@@ -50,7 +51,7 @@ def load(source: DictConfig | Path) -> Config:
     try:
         raw = _read(source) if isinstance(source, Path) else source
         composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(composed))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_listed(composed)))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
@@ -77,6 +78,14 @@ def _read(path: Path) -> DictConfig:
     return raw
 
 
+def _listed(composed: Any) -> Any:
+    """head.widths=64 is one layer of 64 units, as head.widths=[64] is."""
+    head = composed.get("head") if isinstance(composed, dict) else None
+    if isinstance(head, dict) and type(head.get("widths")) is int:
+        head["widths"] = [head["widths"]]
+    return composed
+
+
 def explain(error: OmegaConfBaseException) -> str:
     """One line from an OmegaConf error: the setting's full name and what is wrong with it."""
     key = error.full_key or ""
@@ -85,19 +94,28 @@ def explain(error: OmegaConfBaseException) -> str:
         key = key or match[1]
         return f"{key} is not set. Give it a value: {key}=..."
     if re.match(r"Key '.*' not in '.*'", message):
-        schema = error.object_type
-        names = [field.name for field in fields(schema)] if is_dataclass(schema) else []
+        kind = error.object_type
+        names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
         return f"Unknown setting '{key}'. {suggest(key.rsplit('.', 1)[-1], names)}"
     if match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", message):
         kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
         return f"{key}={match[1]} is not valid. Expected {kinds.get(match[2], match[2])}."
+    if match := re.match(
+        r"Invalid type assigned: .* is not a subclass of (\w+)\. value: (.*)", message
+    ):
+        parts = [f"{key}.{field.name}=..." for field in fields(getattr(schema, match[1]))]
+        return (
+            f"{key}={match[2].lower()} is not valid. It is a group of settings: {', '.join(parts)}"
+        )
+    if "is not a ListConfig" in message:
+        return f"{key} holds no list. Expected one: '{key}=[...]'"
+    if "to Dict[" in message:
+        return f"{key} holds no names. Expected names with values: '{key}={{name:value}}'"
     return f"{key}: {message}" if key else message
 
 
 def _absolute(path: str | None) -> str | None:
-    if path and (found := expanded(path)).startswith("~/"):
-        raise ConfigError(f"{path} is in your home folder, but HOME is not set. Give another path.")
-    return path and str(Path(found).absolute())
+    return path and str(Path(expanded(path)).absolute())
 
 
 def _require(condition: bool, setting: str, value: Any, expected: str) -> None:
@@ -146,6 +164,10 @@ def _check_data(d: Data) -> None:
         whole = value is not None and value >= 1 and value == int(value)
         share = value is None or 0 < value < 1
         _require(whole or share, f"data.{name}", value, "a share between 0 and 1, or a count")
+    if d.source == "digits" and d.root:
+        raise ConfigError(
+            f"data.root={d.root} is of no use to data=digits. For pictures of your own add data=image_folder."
+        )
     if d.source == "image_folder":
         _require(bool(d.root), "data.root", d.root, "the folder that holds your pictures")
 

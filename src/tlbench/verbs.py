@@ -20,7 +20,7 @@ def evaluate(words: list[str]) -> int:
     run = Run.finished(Path(asked.run))
     from tlbench.evaluate import evaluate
 
-    return evaluate(run, asked.data, every=asked.all)
+    return evaluate(run, asked.data, every=asked.all, config_dir=asked.config_dir)
 
 
 def predict(words: list[str]) -> int:
@@ -47,9 +47,8 @@ def export(words: list[str]) -> int:
     run = Run.finished(Path(asked.run))
     from tlbench.export import Limits, export
 
-    return export(
-        run, formats, asked.data, Limits(asked.images, asked.tolerance, asked.accuracy_loss)
-    )
+    limits = Limits(asked.images, asked.tolerance, asked.accuracy_loss)
+    return export(run, formats, asked.data, limits, config_dir=asked.config_dir)
 
 
 def cache(words: list[str]) -> int:
@@ -77,6 +76,13 @@ def _parser(verb: str, description: str, *, example: str) -> Parser:
     return parser
 
 
+def _add_data(parser: Parser, metavar: str, help_data: str) -> None:
+    parser.add_argument("data", metavar=metavar, nargs="*", default=[], help=help_data)
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder of your own YAML, as for train"
+    )
+
+
 def _evaluate_parser() -> Parser:
     parser = _parser(
         "evaluate",
@@ -85,7 +91,7 @@ def _evaluate_parser() -> Parser:
         example="tlbench evaluate outputs/RUN\n"
         "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos --all",
     )
-    parser.add_argument("data", metavar="data...=...", nargs="*", help="other data, as for train")
+    _add_data(parser, "data...=...", "other data, as for train")
     help_all = "on every image, not the test split alone: for data that was not trained on"
     parser.add_argument("--all", action="store_true", help=help_all)
     return parser
@@ -116,8 +122,7 @@ def _export_parser() -> Parser:
         example="tlbench export outputs/RUN --format onnx,openvino\n"
         "tlbench export outputs/RUN --format litert --quantize int8",
     )
-    help_data = "where the data is, if it has moved: data.root=..."
-    parser.add_argument("data", metavar="data.KEY=...", nargs="*", help=help_data)
+    _add_data(parser, "data.KEY=...", "where the data is, if it has moved: data.root=...")
     help_format = f"{', '.join(FORMATS)}; several with commas"
     parser.add_argument(
         "--format", metavar="NAME", action="append", required=True, help=help_format

@@ -8,15 +8,15 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 
-from tlbench.config import Config
+from tlbench import config
+from tlbench.errors import ConfigError
 
 # Settings whose value is a path, taken as the shell gave it; a --multirun may vary the first three.
 VARIED = ("data.root", "backbone.weights", "features.folder")
@@ -75,8 +75,17 @@ def _sweep(key: str, raw: str) -> str:
 
 
 def expanded(path: str) -> str:
-    """A path with its leading ~ replaced, which a shell does not do after a `=`."""
-    return os.path.expanduser(path)  # noqa: PTH111 (a folder may be called ~x: Path would refuse it)
+    """A path with its leading ~ replaced, which a shell does not do after a `=`.
+
+    Raises ConfigError where nobody knows the home folder, as in a container.
+    """
+    found = os.path.expanduser(path)  # noqa: PTH111 (a folder may be called ~x: Path would refuse it)
+    if found == "~" or found.startswith("~/"):
+        raise ConfigError(
+            f"{path} is in the home folder, and HOME is not set. Give a path without ~; the features' is set by: "
+            "export TLBENCH_CACHE=/tmp/tlbench"
+        )
+    return found
 
 
 def quoted(text: str) -> str:
@@ -131,16 +140,4 @@ def command(*words: str | Path) -> str:
 @functools.cache
 def _free_form() -> tuple[str, ...]:
     """Settings that hold arguments of another library, under names that no schema knows."""
-    return tuple(_mappings(Config, ""))
-
-
-def _mappings(schema: Any, prefix: str) -> list[str]:
-    types = get_type_hints(schema)
-    found = []
-    for field in fields(schema):
-        name, kind = f"{prefix}{field.name}", types[field.name]
-        if kind == dict[str, Any]:
-            found.append(name)
-        elif is_dataclass(kind):
-            found += _mappings(kind, f"{name}.")
-    return found
+    return tuple(name for name, kind in config.settings().items() if kind == dict[str, Any])
