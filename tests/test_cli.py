@@ -8,8 +8,6 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from conftest import Answer
 
 Command = Callable[..., Answer]
@@ -62,29 +60,6 @@ def test_hydras_flags_work_with_the_verb(tlbench: Command, tmp_path: Path) -> No
     assert "vgg16" in answer.out
     assert "3,591" in answer.out  # 512 features to 7 units
     assert not (tmp_path / "outputs").exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("tlbench ", "train"),
-        ("tlbench tr", "train"),
-        ("tlbench train backbone=mobilenetv", "backbone=mobilenetv3"),
-        ("tlbench train experiment=q", "experiment=quickstart"),
-        ("tlbench train head.wi", "head.widths="),
-    ],
-)
-def test_tab_completion(line: str, expected: str) -> None:
-    done = shell("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
-    assert expected in done.stdout.split()
-    assert done.stderr == ""
-
-
-def test_completion_script_is_bash() -> None:
-    done = shell("-sc", "install=bash")
-    check = subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False)
-    assert check.returncode == 0
-    assert "-sc query=bash" in done.stdout
 
 
 def test_a_traceback_is_shown_on_request() -> None:

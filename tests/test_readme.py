@@ -44,7 +44,7 @@ def test_training_commands_compose(
     kept = [word for word in words if word not in ("n_jobs=2",)]
     if "--multirun" in kept:
         kept.remove("--multirun")
-        kept = [word.replace("glob(*)", "resnet50_fc").split(",[")[0] for word in kept]
+        kept = [word.replace("glob(*)", "resnet50_fc").split(",128")[0] for word in kept]
     answer = tlbench(*kept, "--cfg", "job", "--resolve")
     assert answer.code == 0, answer.err
 
@@ -65,6 +65,18 @@ def test_the_commands_after_training(
         if words[0] == "export":  # each format has a test of its own
             assert tlbench(*words[:2], "--format", "keras").code == 0
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_every_command_can_be_pasted(shell: str) -> None:
+    """Brackets and stars are patterns, in zsh even where they match no file."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    script = 'tlbench() { printf "%s\\n" "$@"; }\n' + "\n".join(COMMANDS)
+    done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True)
+    expected = [word for command in COMMANDS for word in shlex.split(command)[1:]]
+    assert done.stdout.splitlines() == expected
+    assert done.stderr == ""
 
 
 def test_the_quickstart(tlbench: Callable[..., Answer]) -> None:

@@ -41,8 +41,11 @@ Flags
   --multirun    every combination of comma-separated values, a process each
   --version     the version
   --traceback   show where an error comes from (or set TLBENCH_TRACEBACK=1)
+  --config-dir  after a verb that takes settings: a folder of your own YAML, which you trust
 
-Tab completion in bash:  eval "$(tlbench -sc install=bash)"
+Tab completion
+  bash, zsh     eval "$(tlbench -sc install=bash)"    (install=zsh)
+  fish          tlbench -sc install=fish | source
 """
 
 
@@ -76,7 +79,11 @@ def main(argv: list[str] | None = None) -> int:
 def program(words: list[str]) -> int:
     """The pure path: finds the verb and runs it; errors go up."""
     if words[:1] == ["-sc"] or words[:1] == ["--shell-completion"]:
-        return complete(words[1:])
+        from tlbench import completion
+
+        for line in completion.answer(words[1:], VERBS):
+            print(line)
+        return 0
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
@@ -174,46 +181,6 @@ VERBS: dict[str, Callable[[list[str]], int | None]] = {
     "report": report,
     "cache": cache,
 }
-
-
-def complete(words: list[str]) -> int:
-    """Tab completion. Hydra's bash script calls without the verb, which stands in COMP_LINE."""
-    line = os.environ.get("COMP_LINE", "")
-    typed = line.split()
-    if words[:1] == ["query=bash"]:
-        verb = typed[1] if len(typed) > 1 else ""
-        if verb not in VERBS or line == f"{typed[0]} {verb}":
-            print(" ".join(VERBS))
-            return 0
-        if verb in ("evaluate", "predict", "export", "cache"):
-            from tlbench import verbs
-
-            print(" ".join(verbs.complete(verb, _completed(line))))
-            return 0
-        if verb == "report":
-            from tlbench.report import parser
-
-            print(" ".join(parser().candidates(_completed(line))))
-            return 0
-        os.environ["COMP_LINE"] = line.replace(f" {verb} ", " ", 1)
-        words = [*words, *_config_dir(typed)]
-    train(["-sc", *words])
-    return 0
-
-
-def _completed(line: str) -> list[str]:
-    """The words after the verb on the line being completed; the last may be empty."""
-    return [*line.split()[2:], *([""] if line.endswith(" ") else [])]
-
-
-def _config_dir(typed: list[str]) -> list[str]:
-    """The --config-dir on the line being completed, so that its files are offered too."""
-    for i, word in enumerate(typed):
-        if word.startswith("--config-dir="):
-            return [word]
-        if word in ("--config-dir", "-cd") and i + 1 < len(typed):
-            return [f"--config-dir={typed[i + 1]}"]
-    return []
 
 
 def describe(error: Exception) -> tuple[str, int]:

@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -28,7 +29,7 @@ from yaml import MarkedYAMLError, YAMLError
 from tlbench import validation
 from tlbench.config import Config, settings
 from tlbench.errors import ConfigError, RunError, suggest
-from tlbench.words import expanded, for_hydra, literal, path_of, quoted, setting
+from tlbench.words import PATHS, TEMPLATES, expanded, for_hydra, literal, path_of, quoted, setting
 
 Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
 
@@ -176,6 +177,12 @@ def with_data(cfg: Config, words: list[str], config_dir: str | None = None) -> C
 
 def _compose(overrides: list[str], config_dir: str | None) -> DictConfig:
     """What `tlbench train` would compose, from the user's own YAML before ours."""
+    with _composer(config_dir) as composer, _own_yaml(config_dir):
+        return composer.compose_config("train", overrides, RunMode.RUN, from_shell=False)
+
+
+@contextlib.contextmanager
+def _composer(config_dir: str | None) -> Iterator[Hydra]:
     search = create_config_search_path(str(conf_dir()))
     if config_dir is not None:
         if not (own := Path(expanded(config_dir))).is_dir():
@@ -185,11 +192,26 @@ def _compose(overrides: list[str], config_dir: str | None) -> DictConfig:
         query = SearchPathQuery(provider="schema")  # as Hydra's own --config-dir
         search.prepend("command-line", f"file://{own.absolute()}", query)
     try:
-        composer = Hydra.create_main_hydra2("tlbench", search)
-        with _own_yaml(config_dir):
-            return composer.compose_config("train", overrides, RunMode.RUN, from_shell=False)
+        yield Hydra.create_main_hydra2("tlbench", search)
     finally:
         GlobalHydra.instance().clear()
+
+
+def candidates(words: list[str]) -> list[str]:
+    """What Tab offers for the last of the words after train and summary; nothing where a path belongs."""
+    *before, word = words
+    key, equals, value = word.partition("=")
+    flags = get_args_parser()
+    if word.startswith("-"):
+        return [flag for action in flags._actions for flag in action.option_strings]
+    if before[-1:] in (["--config-dir"], ["-cd"]) or value.startswith((".", "/", "~")):
+        return []
+    if equals and key.lstrip("+") in (*PATHS, *TEMPLATES):
+        return []
+    settled = [w for w in before if re.fullmatch(r"[\w/.]+=[\w.]+", w)]  # such as a group's choice
+    with _composer(flags.parse_known_args(before)[0].config_dir) as composer:
+        plugin = DefaultCompletionPlugin(composer.config_loader)
+        return plugin._query("train", " ".join([*settled, word]))
 
 
 def explain(error: Exception) -> str:
