@@ -234,7 +234,7 @@ def test_table_fits_and_never_breaks_a_word_it_need_not(runs, width):
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
-        for heading in ("test", "95 %", "time", "ep") if width < 120 else ("evaluation", "time"):
+        for heading in ("test", "95 %", "time", "ep") if width < 120 else ("test", "training time"):
             assert heading in text.splitlines()[0]
         for name in ("MobileNetV3(exp)", "  std of 3 seeds", "MobileNetV3(FC)"):
             assert any(line.startswith(name) for line in text.splitlines())

@@ -48,14 +48,18 @@ def signal_after(process: subprocess.Popen[str], marker: str, number: int) -> tu
     return process.wait(), "".join(said)
 
 
+def is_clock(figure: str) -> bool:
+    """Whether a figure tells time or memory, which differ from run to run."""
+    return figure.endswith(("seconds", "per_second", "memory_bytes", "latency_ms"))
+
+
 def bits(folder: str) -> tuple[Any, ...]:
     """All that a run found out, without how long it took."""
     run = Run.open(Path(folder))
     with (run.folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    clock = ("seconds", "images_per_second", "training_seconds", "peak_memory_bytes", "latency_ms")
-    history = [{k: v for k, v in row.items() if k not in clock} for row in rows]
-    metrics = {k: v for k, v in run.metrics().items() if k not in clock}
+    history = [{k: v for k, v in row.items() if not is_clock(k)} for row in rows]
+    metrics = {k: v for k, v in run.metrics().items() if not is_clock(k)}
     with np.load(run.folder / "predictions.npz") as saved:
         probabilities = saved["probabilities"].tobytes()
     return run.status, history, metrics, probabilities
@@ -280,3 +284,13 @@ def test_a_reader_who_goes_away_does_not_end_a_training() -> None:
     said = Path("run/train.log").read_text()
     assert "train 2/2" in said
     assert "Traceback" not in said
+
+
+def test_a_warm_up_cannot_be_stretched(tlbench: Command) -> None:
+    words = (*TINY, "trainable=false", "schedule.warmup=0.5", "epochs=1", "hydra.run.dir=run")
+    assert tlbench("train", *words).code == 0
+    before = bits("run")
+    answer = tlbench("train", "resume=run", "epochs=12")
+    assert answer.code == 2
+    assert "epochs=12 would bend the warm-up of a run of 1 epochs" in answer.error_lines[-1]
+    assert bits("run") == before

@@ -41,7 +41,14 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
     assert answer.code == 0
     folder = tmp_path / "run"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} == {
-        *("config.yaml", "manifest.json", "history.csv", "metrics.json", "predictions.npz"),
+        *(
+            "config.yaml",
+            "images.npz",
+            "manifest.json",
+            "history.csv",
+            "metrics.json",
+            "predictions.npz",
+        ),
         *("model.keras", "summary.txt", "train.log", "checkpoint/latest.npz", ".lock"),
         *("plots/curves.png", "plots/confusion_matrix.png"),
     }
@@ -56,7 +63,9 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
         *("parameters", "trainable_parameters", "accuracy", "val_accuracy", "epochs"),
         *("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1", "per_class"),
         *(
+            "features_seconds",
             "training_seconds",
+            "evaluation_seconds",
             "images_per_second",
             "peak_memory_bytes",
             "latency_ms",
@@ -66,7 +75,8 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
     assert metrics["epochs"] == len(history(run)) == 2
     with np.load(folder / "predictions.npz", allow_pickle=False) as saved:
         found = (saved["probabilities"].argmax(axis=1) == saved["labels"]).mean()
-    assert metrics["evaluation"] == pytest.approx(found)
+    assert metrics["evaluation"] == metrics["test_accuracy"] == pytest.approx(found)
+    assert metrics["train_accuracy"] == metrics["accuracy"] == float(history(run)[-1]["accuracy"])
     assert (folder / "plots" / "curves.png").read_bytes()[:4] == b"\x89PNG"
     assert "train 2/2" in (folder / "train.log").read_text()
     assert "classification" in (folder / "summary.txt").read_text()
@@ -141,7 +151,22 @@ def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
         tlbench, "run", "early_stopping.patience=1", "epochs=30", "learning_rate=0.1",
         "trainable=false",
     )  # fmt: skip
-    assert len(history(run)) < 30
+    epochs, metrics = history(run), run.metrics()
+    losses = [float(row["val_loss"]) for row in epochs]
+    best = losses.index(min(losses))
+    assert best == len(epochs) - 2 < 28  # a patience of one: the epoch before the last was the best
+    assert (metrics["epochs"], metrics["kept_epoch"]) == (len(epochs), best + 1)
+    assert metrics["stopped_early"]
+    assert metrics["train_accuracy"] == float(epochs[best]["accuracy"])
+    assert metrics["val_accuracy"] == pytest.approx(float(epochs[best]["val_accuracy"]))
+    said = (run.folder / "train.log").read_text()
+    assert f"train stopped after {len(epochs)}, kept {best + 1}" in said
+    answer = tlbench("train", "resume=run", "epochs=40")
+    assert answer.code == 0
+    assert f"ended this run after epoch {len(epochs)} and kept epoch {best + 1}" in " ".join(
+        answer.out.split()
+    )
+    assert len(history(run)) == run.metrics()["epochs"] == len(epochs)
 
 
 def test_a_folder_of_pictures(tlbench: Command, photos: Path) -> None:

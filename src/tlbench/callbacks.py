@@ -23,11 +23,20 @@ Logs = dict[str, float] | None
 
 
 class History(keras.callbacks.Callback):
-    """Adds one record an epoch to those of the run, and says it in one line."""
+    """Adds one record an epoch to those of the run, and says it in one line.
 
-    def __init__(self, stage: Stage, epochs: list[Epoch], images: int) -> None:
+    Training and validation are timed apart; an epoch that was interrupted keeps the time it had taken.
+    """
+
+    def __init__(self, stage: Stage, state: State, images: int) -> None:
         super().__init__()
-        self.stage, self.epochs, self.images = stage, epochs, images
+        self.stage, self.state, self.images = stage, state, images
+        self.before = state.epoch_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of training in the epoch under way."""
+        return self.before + (self.trained or time.perf_counter()) - self.began
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.began, self.trained = time.perf_counter(), 0.0
@@ -36,19 +45,24 @@ class History(keras.callbacks.Callback):
         self.trained = self.trained or time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        now, values = time.perf_counter(), dict(logs or {})
+        self.trained = self.trained or time.perf_counter()
+        validation = time.perf_counter() - self.trained
+        values, state = dict(logs or {}), self.state
         record = {
             "stage": self.stage.name,
-            "epoch": len(self.epochs) + 1,
+            "epoch": len(state.history) + 1,
             "loss": values["loss"],
             "accuracy": values["accuracy"],
             "val_loss": values["val_loss"],
             "val_accuracy": values["val_accuracy"],
             "learning_rate": learning_rate(self.model),
-            "seconds": now - self.began,
-            "images_per_second": self.images / ((self.trained or now) - self.began),
+            "seconds": self.seconds + validation,
+            "images_per_second": self.images / self.seconds,
         }
-        self.epochs.append(record)
+        state.history.append(record)
+        state.seconds += self.seconds
+        state.evaluation_seconds += validation
+        self.before = 0.0
         log.info(
             "%s %d/%d  loss %.4f  accuracy %.4f  val %.4f %.4f  %.1f s  %s img/s",
             *(self.stage.name, epoch + 1, self.stage.epochs, record["loss"], record["accuracy"]),
@@ -122,10 +136,12 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if self.active:
             super().on_epoch_end(epoch, logs)
 
-    def restore_best(self, network: keras.Model) -> None:
-        """Give the network the weights of its best epoch."""
-        if self.active and self.best_weights is not None:
-            network.set_weights(self.best_weights)
+    def restore_best(self, network: keras.Model, epochs: int) -> int:
+        """Give the network the weights of its best epoch; which of the stage's epochs it now has, from 1."""
+        if not self.active or self.best_weights is None:
+            return epochs
+        network.set_weights(self.best_weights)
+        return self.best_epoch + 1
 
     def get_state(self) -> dict[str, Any]:
         state = {name: getattr(self, name) for name in self.KEPT}
@@ -152,12 +168,12 @@ class Keeper(keras.callbacks.Callback):
         path: Path,
         state: State,
         stopping: EarlyStopping,
+        history: History,
         interrupts: Interrupts,
-        began: float,
     ) -> None:
         super().__init__()
         self.path, self.state, self.stopping = path, state, stopping
-        self.interrupts, self.began = interrupts, began
+        self.history, self.interrupts = history, interrupts
         self.metrics: list[np.ndarray] | None = None
 
     def restore(self, network: keras.Model) -> None:
@@ -178,14 +194,16 @@ class Keeper(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         step = self.first_step + batch + 1
         if logs is not None and not math.isfinite(logs["loss"]):
-            self._diverged(step)
+            self._diverged(
+                f"The loss is no longer finite in epoch {len(self.state.history) + 1}, step {step}"
+            )
         if self.mid_epoch and (self.interrupts.save or self.interrupts.ending is not None):
             self._save(step)
         self.interrupts.raise_if_ending()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if logs is not None and not math.isfinite(logs["val_loss"]):
-            self._diverged(self.first_step)
+            self._diverged(f"val_loss is no longer finite after epoch {len(self.state.history)}")
         self.first_step = 0
         self.state.epoch = epoch + 1
         self.state.stopped = self.model.stop_training
@@ -194,7 +212,7 @@ class Keeper(keras.callbacks.Callback):
 
     def _save(self, step: int) -> None:
         state, network = self.state, self.model
-        state.step, state.seconds = step, time.perf_counter() - self.began
+        state.step, state.epoch_seconds = step, self.history.seconds if step else 0.0
         state.early_stopping = self.stopping.get_state()
         state.arrays = {
             "network": checkpoint.values(network.variables),
@@ -214,11 +232,10 @@ class Keeper(keras.callbacks.Callback):
     def _metrics(self) -> list[keras.Variable]:
         return [variable for metric in self.model.metrics for variable in metric.variables]
 
-    def _diverged(self, step: int) -> None:
+    def _diverged(self, what: str) -> None:
         raise TrainingError(
-            f"The loss is no longer finite in epoch {len(self.state.history) + 1} at step {step}, at a "
-            f"learning rate of {learning_rate(self.model):g}. Lower learning_rate, or add "
-            "schedule.warmup=0.1 or +optimizer.arguments.clipnorm=1."
+            f"{what}, at a learning rate of {learning_rate(self.model):g}. Train anew with a lower "
+            "learning_rate, with schedule.warmup=0.1 or with +optimizer.arguments.clipnorm=1."
         )
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,26 @@ class State:
     epoch: int = 0  # epochs of the stage that are done
     step: int = 0  # steps of the next epoch that are done
     stopped: bool = False  # early stopping has ended the stage
-    seconds: float = 0.0  # of training so far
-    recalibrated: bool = False  # whether the stage before this one ended by recomputing statistics
+    seconds: float = 0.0  # of training alone, in epochs that are done
+    epoch_seconds: float = 0.0  # of training in the epoch under way
+    features_seconds: float = 0.0  # until the features of frozen parts were there
+    evaluation_seconds: float = 0.0  # of validation after each epoch
+    kept: int = 0  # the epoch of the run, from 1, whose weights the stage before this one left
+    recalibrated: bool = False  # whether that stage ended by recomputing statistics
     history: list[dict[str, Any]] = field(default_factory=list)
     early_stopping: dict[str, Any] = field(default_factory=dict)
     arrays: Arrays = field(default_factory=dict)
 
     def next_stage(self) -> "State":
         """The start of the stage after this one."""
-        return State(
-            stage=self.stage + 1,
-            seconds=self.seconds,
-            recalibrated=self.recalibrated,
-            history=self.history,
-        )
+        fresh: dict[str, Any] = {
+            "step": 0,
+            "epoch": 0,
+            "stopped": False,
+            "early_stopping": {},
+            "arrays": {},
+        }
+        return replace(self, stage=self.stage + 1, **fresh)
 
 
 def save(path: Path, state: State) -> None:

@@ -131,6 +131,8 @@ def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> st
     now = evaluation.metrics(labels, probabilities, run.class_names)
     for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1"):
         value = recorded.get(name)
+        if name not in now:
+            continue
         if not isinstance(value, int | float) or not np.isclose(value, now[name], rtol=1e-6):
             return name
     return None
@@ -223,7 +225,7 @@ def _figures(results: dict[str, Any]) -> Table:
         "test images": f"{results['test_images']:,}",
         "accuracy": f"{results['evaluation']:.4f}",
         **({"unseen": words} if (words := evaluation.say_unseen(results)) else {}),
-        "top 5": f"{results['top5_accuracy']:.4f}",
+        **({"top 5": f"{top5:.4f}"} if (top5 := results.get("top5_accuracy")) else {}),
         "macro F1": f"{results['macro_f1']:.4f}",
         "loss": f"{results['evaluation_loss']:.4f}",
         "calibration error": f"{results['calibration_error']:.4f}",

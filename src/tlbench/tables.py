@@ -61,12 +61,14 @@ class Column:
 
 COLUMNS = (
     Column("parameters", "parameters", "params", count, 1),
-    Column("accuracy", "accuracy", "acc.", share, 2),
-    Column("val_accuracy", "val accuracy", "val", share, 3),
+    Column("accuracy", "train", "train", share, 2),
+    Column("val_accuracy", "val", "val", share, 3),
     Column("epochs", "epochs", "ep", count, 6),
-    Column("evaluation", "evaluation", "test", share, 0),
+    Column("evaluation", "test", "test", share, 0),
     Column("interval", "95 % interval", "95 %", share, 4),
-    Column("training_seconds", "time", "time", clock, 5),
+    Column("features_seconds", "features time", "feat.", clock, 9),
+    Column("training_seconds", "training time", "time", clock, 5),
+    Column("evaluation_seconds", "evaluation time", "eval.", clock, 10),
     Column("images_per_second", "images/s", "img/s", count, 7),
     Column("size", "size", "size", size, 8),
 )

@@ -59,7 +59,18 @@ def resume(asked: Config, overrides: list[str], command: str) -> None:
     if run.status == "completed" and cfg == saved:
         console.out.print(f"{run.folder} is completed: nothing to do.", markup=False)
         return
+    if run.status == "completed" and run.metrics().get("stopped_early"):
+        console.out.print(_say_stopped(run.metrics()), markup=False)
+        return
     _carry_out(cfg, lambda facts: run.resume(cfg, command, facts))
+
+
+def _say_stopped(results: dict[str, Any]) -> str:
+    return (
+        f"Early stopping ended this run after epoch {results['epochs']} and kept epoch "
+        f"{results['kept_epoch']}: more epochs would not change it. Train anew with a larger "
+        "early_stopping.patience."
+    )
 
 
 def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
@@ -109,10 +120,15 @@ def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
     """The run's configuration, with more epochs where the command asks for them."""
     differences = config.differences(saved, asked, overrides)
     if (epochs := differences.pop("epochs", None)) and epochs[1] > epochs[0]:
-        if saved.schedule.name != "constant":
+        if saved.schedule.name != "constant" or saved.schedule.warmup:
+            what = (
+                "warm-up"
+                if saved.schedule.name == "constant"
+                else f"{saved.schedule.name} schedule"
+            )
             raise ConfigError(
-                f"epochs={epochs[1]} would bend the {saved.schedule.name} schedule of a run of {epochs[0]} "
-                "epochs. Train anew, or resume without epochs."
+                f"epochs={epochs[1]} would bend the {what} of a run of {epochs[0]} epochs. Train anew, "
+                "or resume without epochs."
             )
         extended = copy.deepcopy(saved)
         extended.epochs = epochs[1]
@@ -195,6 +211,7 @@ def _evaluate(
 ) -> dict[str, Any]:
     """Metrics of the final model; the test labels and probabilities are kept."""
 
+    began = time.perf_counter()
     sample = _sample(dataset.splits["train"], cfg.seed)
     parts = [dataset.splits["test"], dataset.splits["validation"], sample]
     found = training.predict(classifier, dataset, np.concatenate(parts), cfg, fitted.features)
@@ -204,24 +221,30 @@ def _evaluate(
         evaluation.accuracy(dataset.labels[rows], part)
         for rows, part in zip(parts[1:], others, strict=True)
     )
+    evaluated = time.perf_counter()
     labels = dataset.labels_of("test")
     seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
     with atomic(run.folder / "predictions.npz") as temporary:
         np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
-    last = fitted.history[-1]
-    trained_images = len(dataset.splits["train"]) * len(fitted.history)
+    state = fitted.state
+    trained_images = len(dataset.splits["train"]) * len(state.history)
     return {
         "parameters": classifier.parameters,
         "trainable_parameters": classifier.trainable_parameters,
-        "accuracy": last["accuracy"],
+        "accuracy": state.history[state.kept - 1]["accuracy"],
+        "train_accuracy": state.history[state.kept - 1]["accuracy"],
         "inference_accuracy": sampled,
         "val_accuracy": validated,
-        "epochs": len(fitted.history),
+        "epochs": len(state.history),
+        "kept_epoch": state.kept,
+        "stopped_early": fitted.stopped,
         **evaluation.metrics(labels, probabilities, dataset.class_names),
         **evaluation.unseen(labels, probabilities, seen),
-        "batch_norm_recalibrated": fitted.recalibrated,
-        "training_seconds": fitted.seconds,
-        "images_per_second": trained_images / fitted.seconds,
+        "batch_norm_recalibrated": state.recalibrated,
+        "features_seconds": state.features_seconds,
+        "training_seconds": state.seconds,
+        "evaluation_seconds": state.evaluation_seconds + evaluated - began,
+        "images_per_second": trained_images / state.seconds,
         "latency_ms": _latency(classifier, dataset),
         "peak_memory_bytes": memory.peak_bytes(),
     }
@@ -291,17 +314,18 @@ def _panel(run: Run, results: dict[str, Any], cfg: Config) -> Any:
     grid.add_row("test accuracy", f"[number]{results['evaluation']:.4f}[/]")
     if words := evaluation.say_unseen(results):
         grid.add_row("", words)
-    grid.add_row("macro F1, top 5", f"{results['macro_f1']:.4f}, {results['top5_accuracy']:.4f}")
+    grid.add_row("macro F1", f"{results['macro_f1']:.4f}")
+    if "top5_accuracy" in results:
+        grid.add_row("top 5", f"{results['top5_accuracy']:.4f}")
     grid.add_row("validation", f"{results['val_accuracy']:.4f}")
     grid.add_row(
         "training",
         f"{results['accuracy']:.4f} ({results['inference_accuracy']:.4f} in inference)",
     )
-    grid.add_row(
-        "cost",
-        f"{results['training_seconds']:.1f} s, {results['images_per_second']:,.0f} images/s, "
-        f"{results['peak_memory_bytes'] / 2**30:.1f} GiB at most",
-    )
+    if results["kept_epoch"] < results["epochs"]:
+        words = "stopped" if results["stopped_early"] else "ended"
+        grid.add_row("epochs", f"{words} after {results['epochs']}, kept {results['kept_epoch']}")
+    grid.add_row("cost", _cost(results))
     if cfg.backbone.weights is None:
         grid.add_row("weights", "random: nothing was downloaded, nothing was transferred")
     try:
@@ -314,6 +338,15 @@ def _panel(run: Run, results: dict[str, Any], cfg: Config) -> Any:
     grid.add_row("  numbers", "metrics.json, history.csv, predictions.npz")
     grid.add_row("next", _next(cfg))
     return Panel(grid, title="finished", title_align="left", expand=False)
+
+
+def _cost(results: dict[str, Any]) -> str:
+    features = results["features_seconds"]
+    return (
+        (f"features {features:.1f} s, " if features else "")
+        + f"training {results['training_seconds']:.1f} s, {results['images_per_second']:,.0f} "
+        f"images/s, {results['peak_memory_bytes'] / 2**30:.1f} GiB at most"
+    )
 
 
 def _next(cfg: Config) -> str:

@@ -30,10 +30,13 @@ log = logging.getLogger(__name__)
 class Fitted:
     """What training left besides the weights."""
 
-    history: list[Epoch]
-    seconds: float  # in fit and what belongs to it: features, compilation
-    recalibrated: bool  # whether moving statistics were recomputed after the last stage
+    state: State  # after the last stage
+    stopped: bool  # whether early stopping ended the last stage
     features: Features | None  # of the frozen backbone, when the last stage read them
+
+    @property
+    def history(self) -> list[Epoch]:
+        return self.state.history
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,21 @@ class Trainer:
 
     def run(self) -> Fitted:
         """Train through the stages that the checkpoint has not seen the end of."""
-        state, frozen = checkpoint.load(self.checkpoint), None
+        state, frozen, stopped = checkpoint.load(self.checkpoint), None, False
         if state.history:
             log.info("Going on after %d epochs and %d steps", len(state.history), state.step)
         own_momentum = batch_norm.own_momentum(self.classifier.backbone)
         for stage in self.cfg.strategy.stages[state.stage :]:
-            began = time.perf_counter() - state.seconds
             source, frozen = self._source(stage, state)
-            self._fit(source, stage, state, began)
-            state.recalibrated = frozen is None and self._recalibrate(source, stage, own_momentum)
+            kept = self._fit(source, stage, state)
+            state.recalibrated = frozen is None and self._recalibrate(
+                source, stage, own_momentum, kept, state
+            )
             if frozen is None:
                 self.classifier.model.set_weights(source.network.get_weights())
-            state.seconds = time.perf_counter() - began
+            stopped = state.stopped
             state = state.next_stage()
-        return Fitted(state.history, state.seconds, state.recalibrated, frozen)
+        return Fitted(state, stopped, frozen)
 
     def _source(self, stage: Stage, state: State) -> tuple[Source, Features | None]:
         """What the stage trains, and on what: the head on cached features, or a faster copy of all."""
@@ -77,28 +81,36 @@ class Trainer:
             self.classifier.backbone.set_weights(state.arrays["base"])
         self.classifier.set_trainable(stage.trainable)
         if stage.trainable is False and self.cfg.features.cache:
+            began = time.perf_counter()
             frozen = features.compute(self.classifier, self.dataset, self.cfg, self.machine)
+            state.features_seconds += time.perf_counter() - began
             _say_saved(frozen, self.dataset, stage)
             return inputs.from_features(self.classifier, frozen), frozen
         network = accelerate(self.classifier.model, self.precision.policy)
         batch_norm.set_momentum(network, self.cfg.batch_norm.momentum, self.steps)
         return inputs.from_images(network, self.dataset, self.cfg), None
 
-    def _recalibrate(self, source: Source, stage: Stage, own_momentum: float) -> bool:
-        """Recompute moving statistics where the stage was too short for them; whether it was."""
-        steps = self.steps * stage.epochs
+    def _recalibrate(
+        self, source: Source, stage: Stage, own_momentum: float, kept: int, state: State
+    ) -> bool:
+        """Recompute moving statistics that saw too few steps, in `kept` epochs; whether they had."""
         if stage.trainable is False or not batch_norm.needs_recalibration(
-            self.cfg.batch_norm, own_momentum, steps
+            self.cfg.batch_norm, own_momentum, self.steps * kept
         ):
             return False
+        began = time.perf_counter()
         log.info("Recomputing batch normalization's statistics over the training images")
         batches = inputs.shuffled(source, self.dataset, self.cfg, range(1))
         with source.told():
             batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
+        state.seconds += time.perf_counter() - began
         return True
 
-    def _fit(self, source: Source, stage: Stage, state: State, began: float) -> None:
-        """One stage, from where the state says; an epoch that was begun is finished first."""
+    def _fit(self, source: Source, stage: Stage, state: State) -> int:
+        """One stage, from where the state says: an epoch that was begun is finished first.
+
+        Returns how many epochs are behind the weights that are kept.
+        """
         network, optimizer = source.network, _optimizer(self.cfg, stage, self.steps)
         if self.precision.policy == "mixed_float16" and not source.cheap_steps:
             # Half floats lose small gradients unless the loss is scaled up (Micikevicius et al. 2018).
@@ -112,11 +124,11 @@ class Trainer:
         )
         _make_variables(network)
         images, first = len(self.dataset.splits["train"]), len(state.history) - state.epoch
-        history = History(stage, state.history, images)
+        history = History(stage, state, images)
         validating = len(self.dataset.splits["validation"])
         display = LiveDisplay(stage, self.cfg.batch_size, images, validating)
         stopping = EarlyStopping(self.cfg.early_stopping.patience)
-        keeper = Keeper(self.checkpoint, state, stopping, self.interrupts, began)
+        keeper = Keeper(self.checkpoint, state, stopping, history, self.interrupts)
         if state.stage and source.cheap_steps:  # earlier stages may have trained the backbone
             keeper.base = checkpoint.values(self.classifier.backbone.weights)
         keeper.mid_epoch = not source.cheap_steps  # epochs on features are too short to split
@@ -156,7 +168,12 @@ class Trainer:
                     fit(range(state.epoch, stage.epochs), 0)
         finally:
             display.close()
-        stopping.restore_best(network)
+        kept = stopping.restore_best(network, state.epoch)
+        state.kept = first + kept
+        if state.stopped or kept < state.epoch:
+            ended = "stopped" if state.stopped else "ended"
+            log.info("%s %s after %d, kept %d", stage.name, ended, state.epoch, kept)
+        return kept
 
 
 def predict(
