@@ -267,7 +267,7 @@ def test_a_loss_that_is_lost_stops_the_run(tlbench: Command) -> None:
         "train", *TINY, "optimizer=sgd", "learning_rate=1e30", "hydra.run.dir=run", "epochs=3"
     )
     assert answer.code == 1
-    assert "no longer finite in epoch 1 at step" in answer.error_lines[-1]
+    assert "no longer finite in epoch 1, step" in answer.error_lines[-1]
     run = Run.open(Path("run"))
     assert run.status == "failed"
     assert "no longer finite" in run.manifest["reason"]

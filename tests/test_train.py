@@ -192,7 +192,9 @@ def test_names_from_a_data_set_are_shown_as_they_are(tlbench: Command, tmp_path:
     for name in ("[bold]a", "$x$ <b>"):
         (tmp_path / "odd" / name).mkdir(parents=True)
         for i in range(30):
-            Image.new("RGB", (9, 9), (8 * i, 0, 0)).save(tmp_path / "odd" / name / f"{i}.png")
+            Image.new("RGB", (9, 9), (8 * i, ord(name[0]), 0)).save(
+                tmp_path / "odd" / name / f"{i}.png"
+            )
     answer = tlbench(
         "train", "data=image_folder", "data.root=odd", *TINY[1:5], "epochs=1", "hydra.run.dir=run",
     )  # fmt: skip
