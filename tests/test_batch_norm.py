@@ -57,17 +57,23 @@ def test_statistics_that_lag_fail_in_evaluation_and_both_cures_help(
     assert settled["evaluation"] > failed["evaluation"] + 0.15
 
 
-def test_recalibration_averages_the_statistics_of_the_batches() -> None:
+@pytest.mark.parametrize("sizes", [(2,) * 40, (16,) * 5, (40, 30, 9, 1)])
+@pytest.mark.parametrize("fused", [False, True])
+def test_recalibration_finds_the_statistics_of_all_images(
+    sizes: tuple[int, ...], fused: bool
+) -> None:
     network = small_network()
+    if fused:
+        network = accelerate(network, "float32")
     first, second = batch_norm.layers(network)
-    batches = [images for images, _ in some_batches(5)]
-    batch_norm.recalibrate(network, batches)
-    before = keras.Model(network.input, first.input)
-    values = [before.predict(images, verbose=0) for images in batches]
-    means = np.mean([v.mean(axis=(0, 1, 2)) for v in values], axis=0)
-    variances = np.mean([v.var(axis=(0, 1, 2)) for v in values], axis=0)
-    np.testing.assert_allclose(first.moving_mean.numpy(), means, atol=1e-5)
-    np.testing.assert_allclose(first.moving_variance.numpy(), variances, rtol=1e-4)
+    images = np.concatenate([batch for batch, _ in some_batches(5)])
+    images += (
+        np.arange(80, dtype=np.float32)[:, None, None, None] / 4
+    )  # batches differ in their means
+    batch_norm.recalibrate(network, np.split(images, np.cumsum(sizes)[:-1]))
+    seen = keras.Model(network.input, first.input).predict(images, verbose=0).astype(np.float64)
+    np.testing.assert_allclose(first.moving_mean.numpy(), seen.mean(axis=(0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(first.moving_variance.numpy(), seen.var(axis=(0, 1, 2)), rtol=1e-3)
     assert second.momentum == 0.9
 
 
@@ -134,3 +140,50 @@ def test_an_accelerated_copy_keeps_names_weights_and_what_trains() -> None:
     assert copy.get_layer("classification").compute_dtype == "float32"
     for ours, theirs in zip(copy.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def moved(found: Any, expected: Any) -> float:
+    """The greatest difference, as a share of the greatest value."""
+    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+
+
+def test_what_is_frozen_runs_in_inference_mode_dropout_and_depth_too() -> None:
+    """Keras's EfficientNetV2B0 has fifteen layers that drop whole branches at random."""
+    keras.utils.set_random_seed(0)
+    backbone = keras.applications.EfficientNetV2B0(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    assert sum(isinstance(layer, keras.layers.Dropout) for layer in backbone.layers) == 15
+    pixels = keras.Input((32, 32, 3))
+    network = keras.Model(pixels, keras.layers.Dropout(0.5)(backbone(pixels)))
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype("float32")
+    expected = np.asarray(backbone(images, training=False))
+    backbone.trainable = False
+    copy = accelerate(network, "float32")
+    inside = next(layer for layer in copy.layers if isinstance(layer, keras.Model))
+    assert moved(inside(images, training=True), expected) < 1e-4
+    assert moved(copy(images, training=True), expected) > 0.5  # the head's own dropout
+    # Frozen in part: what comes before the cut is as in inference, what comes after it trains.
+    backbone.trainable = True
+    cut = [layer.name for layer in backbone.layers].index("block5a_expand_conv")
+    for layer in backbone.layers[:cut]:
+        layer.trainable = False
+    copy = accelerate(backbone, "float32")
+    for name, same in (("block4c_add", True), ("top_activation", False)):
+        views = [
+            keras.Model(model.input, model.get_layer(name).output)(images, training=training)
+            for model, training in ((backbone, False), (copy, True))
+        ]
+        assert (moved(*views) < 1e-4) is same
+
+
+def test_frozen_statistics_train_scale_and_offset_alone() -> None:
+    network = small_network()
+    copy = accelerate(network, "float32", frozen_statistics=True)
+    copy.compile(keras.optimizers.SGD(0.05), "sparse_categorical_crossentropy")
+    before = [(layer.moving_mean.numpy(), layer.beta.numpy()) for layer in batch_norm.layers(copy)]
+    for images, labels in some_batches(2):
+        copy.train_on_batch(images, labels)
+    for layer, (mean, offset) in zip(batch_norm.layers(copy), before, strict=True):
+        np.testing.assert_array_equal(layer.moving_mean.numpy(), mean)
+        assert np.abs(layer.beta.numpy() - offset).max() > 0

@@ -1,8 +1,10 @@
-"""A faster copy of a network: the same layers, names and weights in another precision, and fused.
+"""A copy of a network to train on: the same layers, names and weights, fused, in another precision.
 
-Runs train and compute on the copy; what is saved is always the plain Keras original.
+What is frozen runs in it as in inference. What is saved is always the plain Keras original.
 """
 
+import functools
+import inspect
 from typing import Any
 
 from tlbench.hardware import keras, tf
@@ -33,17 +35,40 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return normalized
 
 
-def accelerate(network: keras.Model, policy: str) -> keras.Model:
+@functools.cache
+def _in_inference(kind: type[keras.layers.Layer]) -> type[keras.layers.Layer]:
+    """A kind of layer that is called as in inference, whatever is asked of the network around it.
+
+    Keras 3 passes training=True down over everything, also over a part that was called with training=False.
+    """
+    if "training" not in inspect.signature(kind.call).parameters:
+        return kind
+
+    @functools.wraps(kind.call)  # Keras reads the signature
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        return kind.call(self, *args, **{**options, "training": False})
+
+    return type(kind.__name__, (kind,), {"call": call})
+
+
+def accelerate(
+    network: keras.Model, policy: str, *, frozen_statistics: bool = False
+) -> keras.Model:
     """A copy with fused batch normalization and, but for float32 layers, another dtype policy.
 
-    policy: "float32", "mixed_bfloat16" or "mixed_float16". Weights are copied; what is trainable stays so.
+    policy: "float32", "mixed_bfloat16" or "mixed_float16"; frozen_statistics: batch normalization trains its
+    scale and offset, and normalizes by its moving statistics. Weights are copied; what is trainable stays
+    so, and what is not runs in inference mode: dropout and stochastic depth inside it too.
     """
 
     def copy_layer(layer: Any) -> Any:
         kind, options = layer.__class__, layer.get_config()
         if not isinstance(layer, keras.layers.Layer):
             return kind.from_config(options)  # plain arithmetic, which has no policy
-        if kind is keras.layers.BatchNormalization and layer.axis in (-1, 3):
+        normalizes = isinstance(layer, keras.layers.BatchNormalization)
+        if not layer.trainable or (normalizes and frozen_statistics):
+            kind = _in_inference(kind)
+        elif kind is keras.layers.BatchNormalization and layer.axis in (-1, 3):
             kind = FusedBatchNormalization
         if policy != "float32" and layer.name != "classification":
             options["dtype"] = policy

@@ -48,28 +48,31 @@ def needs_recalibration(cfg: config.BatchNorm, momentum: float, steps: int) -> b
 
 
 def recalibrate(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
-    """Replace moving statistics by their average over batches ("precise BN").
+    """Replace moving statistics by those of all images together ("precise BN").
 
-    Wu and Johnson 2021, arXiv 2105.07576. batches: (batch, height, width, 3) in 0-255. Only layers
+    Wu and Johnson 2021, arXiv 2105.07576. batches: (batch, height, width, 3) in 0-255; each passes
+    through normalized by its own statistics, as in training. The variance is E[x^2] - E[x]^2 over all of
+    them: the mean of the batches' variances would leave out how far their means are apart. Only layers
     that train have their statistics replaced.
     """
     chosen = [layer for layer in layers(model) if layer.trainable]
     if not chosen:
         return
     own = [layer.momentum for layer in chosen]
-    statistics = [v for layer in chosen for v in (layer.moving_mean, layer.moving_variance)]
     for layer in chosen:
         layer.momentum = 0.0  # each batch leaves exactly its own statistics behind
     forward = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
-    totals = [np.zeros(v.shape, np.float64) for v in statistics]
-    weight = 0
-    for images in batches:
-        forward(images)
-        count = len(images)
-        for total, variable in zip(totals, statistics, strict=True):
-            total += count * variable.numpy()
-        weight += count
-    for variable, total in zip(statistics, totals, strict=True):
-        variable.assign(total / weight)
-    for layer, momentum in zip(chosen, own, strict=True):
+    means = [np.zeros(layer.moving_mean.shape, np.float64) for layer in chosen]
+    squares = [np.zeros_like(mean) for mean in means]
+    images = 0
+    for batch in batches:
+        forward(batch)
+        for layer, mean, square in zip(chosen, means, squares, strict=True):
+            of_batch = layer.moving_mean.numpy().astype(np.float64)
+            mean += len(batch) * of_batch
+            square += len(batch) * (layer.moving_variance.numpy() + of_batch**2)
+        images += len(batch)
+    for layer, momentum, mean, square in zip(chosen, own, means, squares, strict=True):
+        layer.moving_mean.assign(mean / images)
+        layer.moving_variance.assign(np.maximum(square / images - (mean / images) ** 2, 0))
         layer.momentum = momentum
