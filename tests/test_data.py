@@ -96,14 +96,15 @@ def test_a_folder_of_pictures(photos: Path) -> None:
     assert blue.argmax() == 2
 
 
-def test_folders_for_each_split_are_kept(photos: Path) -> None:
+def test_folders_for_each_split_are_kept(photos: Path, tmp_path: Path) -> None:
+    root = tmp_path / "split"
     for i, split in enumerate(("train", "val", "test")):
         for name in ("blue sky", "grass"):
-            (photos / split / name).mkdir(parents=True)
+            (root / split / name).mkdir(parents=True)
             files = sorted((photos / name).iterdir())[i::3]
             for file in files:
-                (photos / split / name / file.name).write_bytes(file.read_bytes())
-    dataset = load("data=image_folder", f"data.root={photos}")
+                (root / split / name / file.name).write_bytes(file.read_bytes())
+    dataset = load("data=image_folder", f"data.root={root}")
     assert dataset.class_names == ["blue sky", "grass"]
     assert {n: len(r) for n, r in dataset.splits.items()} == {
         "train": 8,

@@ -119,8 +119,9 @@ def test_patterns_and_folders_name_each_file_once(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
     words = ["a", "a/**/*.png", "c[1].png", "a/b/3.txt", "*.nothing", "empty"]
-    found, problems = predict.find([str(tmp_path / word) for word in words])
-    names = [path.relative_to(tmp_path).as_posix() for path in found]
+    found = predict.find([str(tmp_path / word) for word in words])
+    problems = found.unreadable
+    names = [path.relative_to(tmp_path).as_posix() for path in found.pictures]
     assert names == ["a/1.png", "a/b/2.JPG", "c[1].png", "a/b/3.txt"]
     assert len(problems) == 2
     assert "no such file, folder or match" in problems[0]

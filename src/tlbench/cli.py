@@ -113,6 +113,10 @@ def train(words: list[str]) -> None:
     words = hydra_app.sweep_words(words)
 
     def job(cfg: Any, folder: Path, overrides: list[str]) -> None:
+        from tlbench import sources
+
+        if cfg.resume is None:
+            sources.check(cfg.data)  # before TensorFlow takes its seconds
         from tlbench import train
 
         command = shlex.join(["tlbench", "train", *words])

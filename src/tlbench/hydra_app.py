@@ -56,6 +56,7 @@ def run(words: list[str], job: Job) -> None:
     def task(composed: DictConfig) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
+        remove_empty(folder)  # it may lie among the pictures, and is no class
         try:
             job(validation.load(composed), folder, list(hydra_config.overrides.task))
         except Exception as error:
@@ -281,4 +282,5 @@ def remove_empty(folder: Path) -> None:
     for path in (folder, *folder.parents):
         if path == Path.cwd() or not path.is_dir() or any(path.iterdir()):
             return
-        path.rmdir()
+        with contextlib.suppress(OSError):  # a mount point stays
+            path.rmdir()

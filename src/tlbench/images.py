@@ -27,13 +27,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import __version__ as PILLOW
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
+from tlbench import console, pictures
+from tlbench.console import printable
 from tlbench.errors import DataError
-
-# What Image.open may take: raster formats of photographs and drawings, none that runs a program.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
-SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"]
-)
 
 DIGEST_BYTES = 16
 # Raised whenever the same file comes to other pixels: cached features are then made anew.
@@ -116,10 +112,10 @@ class FileImages:
         return np.stack(list(_POOL.map(self._decode, indices)))
 
     def _decode(self, index: int) -> np.ndarray:
-        path, content = self.paths[index], _content(self.paths[index])
+        path, content = self.paths[index], pictures.content(self.paths[index])
         (now,) = as_ids([_digest(content)])
         if now != self.ids[index]:
-            raise DataError(f"{path} has changed since the run began. Train anew.")
+            raise DataError(f"{printable(path)} has changed since the run began. Train anew.")
         return _decoded(path, content, self.size, self.resize)
 
 
@@ -148,14 +144,7 @@ def decode(path: Path, size: int, resize: str) -> np.ndarray:
     DataError with the reason when the file is no image, is damaged, or has more pixels than Pillow
     admits (179 million).
     """
-    return _decoded(path, _content(path), size, resize)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}).") from error
+    return _decoded(path, pictures.content(path), size, resize)
 
 
 def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
@@ -163,7 +152,7 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
         # Pillow warns of odd metadata: the pixels are what counts.
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(io.BytesIO(_without_notes(content)), formats=FORMATS) as image,
+            Image.open(io.BytesIO(_without_notes(content)), formats=pictures.formats()) as image,
         ):
             image.draft("RGB", _draft_size(image, size, resize))
             image.load()
@@ -172,8 +161,8 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
     except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):
-            reason = "in no format known here" if content else "an empty file"
-        raise DataError(f"{path}: not a readable image ({reason}).") from error
+            reason = pictures.unknown(content)
+        raise DataError(f"{printable(path)}: not a readable image ({reason}).") from error
 
 
 def _draft_size(image: Image.Image, size: int, resize: str) -> tuple[int, int]:
@@ -256,8 +245,13 @@ def _square(image: Image.Image, size: int, resize: str) -> Image.Image:
 def _each(work: Callable[[int], str | None], count: int) -> list[str | None]:
     """What `work` returns for 0 to count-1, in order, in parallel; none is begun after an interruption."""
     begun = [_POOL.submit(work, i) for i in range(count)]
+    done = []
     try:
-        return [one.result() for one in begun]
+        with console.progress("reading pictures", count, "img") as advance:
+            for one in begun:
+                done.append(one.result())
+                advance()
+        return done
     finally:
         for one in begun:
             one.cancel()
@@ -278,7 +272,7 @@ def read(
 
     def check(index: int) -> str | None:
         try:
-            content = _content(paths[index])
+            content = pictures.content(paths[index])
             decoded = _decoded(paths[index], content, size, resize)
         except DataError as error:
             return str(error)

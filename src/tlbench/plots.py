@@ -3,6 +3,7 @@
 import itertools
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure  # not pyplot: it looks for screens, and ta
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from tlbench import console
+from tlbench import console, fonts
 from tlbench.run import atomic
 
 STYLE = {
@@ -32,7 +33,10 @@ STYLE = {
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with atomic(path) as temporary:
+    fonts.fit(figure)
+    with atomic(path) as temporary, warnings.catch_warnings():
+        # Of characters that no font has: said in one line already.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(temporary, format=path.suffix[1:])
 
 

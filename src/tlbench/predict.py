@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from rich.markup import escape
 
-from tlbench import console, images, loaded, sinks
+from tlbench import console, images, loaded, pictures, sinks
 from tlbench.errors import DataError
 from tlbench.loaded import Loaded
+from tlbench.pictures import Found
 from tlbench.run import Run
 from tlbench.sinks import Prediction
 
@@ -29,7 +30,10 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
     or None. Raises DataError when nothing could be read.
     """
     console.start_logging()
-    paths, problems = find(words)
+    found = find(words)
+    paths, problems = found.pictures, found.unreadable
+    if left_out := pictures.left_out(found.others):
+        log.warning("%s", left_out)
     for problem in problems:
         log.warning("%s", console.printable(problem))
     if not paths:
@@ -58,37 +62,39 @@ def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str 
             console.out.print(f"written to [path]{escape(written)}[/]", soft_wrap=True)
     if unreadable:
         log.warning("%d of %d could not be read", unreadable, len(paths) + len(problems))
-    return 1 if unreadable else 0
+    return 1 if unreadable or found.missed else 0
 
 
-def find(words: list[str]) -> tuple[list[Path], list[str]]:
-    """The files that words name, each once and in order, and a line for each word that names none."""
-    found: dict[Path, None] = {}
-    problems = []
+def find(words: list[str]) -> Found:
+    """The pictures that words name, each once and in order; a line for each word that names none."""
+    found = Found()
     for word in words:
         path = Path(word)
         # A file whose name has brackets is that file; only what does not exist is a pattern.
-        matches = [path] if path.exists() else _matches(word)
+        matches = [path] if os.path.lexists(word) else _matches(word)
         if not matches:
-            problems.append(f"{word}: no such file, folder or match.")
+            found.unreadable.append(f"{word}: no such file, folder or match.")
         for match in matches:
-            inside = _images_in(match) if match.is_dir() else [match]
+            if not match.is_dir():
+                found.pictures.append(match)
+                continue
+            inside = pictures.find(match)
             # Folders that a pattern matched beside files may hold none; one that was named should.
-            if not inside and match == path:
-                problems.append(f"{word}: a folder without images.")
-            found.update(dict.fromkeys(inside))
-    return list(found), problems
+            if not inside.pictures and match == path:
+                found.unreadable.append(f"{word}: a folder without images.")
+            found.pictures += inside.pictures
+            found.unreadable += inside.unreadable
+            found.others += inside.others
+    found.pictures = list(dict.fromkeys(found.pictures))
+    return found
 
 
 def _matches(pattern: str) -> list[Path]:
+    """What a pattern matches, without the hidden and system files that it does not name itself."""
+    typed = set(Path(pattern).parts)
     # Path.glob takes no absolute patterns.
-    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in images.SUFFIXES and p.is_file()
-    )
+    found = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    return [path for path in found if not any(map(pictures.hidden, {*path.parts} - typed))]
 
 
 Batch = list[tuple[Path, np.ndarray]]
@@ -102,15 +108,13 @@ def _batches(classifier: Loaded, paths: list[Path]) -> Iterator[tuple[Batch, lis
     size, resize = classifier.size, classifier.cfg.data.resize
     step = max(1, min(BATCH_IMAGES, BATCH_BYTES // (size * size * 3 * 4)))
 
-    def decode(path: Path) -> np.ndarray:
-        if path.exists() and not path.is_file():  # reading a pipe or a device might never end
-            raise DataError(f"{path}: not a file.")
-        return images.decode(path, size, resize)
-
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
 
         def start(first: int) -> list[tuple[Path, Future[np.ndarray]]]:
-            return [(path, pool.submit(decode, path)) for path in paths[first : first + step]]
+            return [
+                (path, pool.submit(images.decode, path, size, resize))
+                for path in paths[first : first + step]
+            ]
 
         coming = start(0)
         for first in range(0, len(paths), step):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tlbench import config, images
+from tlbench import config, image_folder, images
 from tlbench.errors import DataError
+from tlbench.image_folder import existing
 from tlbench.images import ArrayImages, Images
 
 log = logging.getLogger(__name__)
@@ -28,20 +29,15 @@ class Contents:
 
 def class_names(cfg: config.Data) -> list[str]:
     """The classes, in label order, without reading an image."""
-    if cfg.class_names is not None:
-        return list(cfg.class_names)
-    return _folder_classes(_folder_parts(_existing(cfg.root)))
+    return image_folder.class_names(cfg)
 
 
-def _existing(root: str | None) -> Path:
-    path = Path(root or "")
-    if not root or not path.exists():
-        raise DataError(
-            f"data.root={root} does not exist. Set data.root to the folder with the data."
-        )
-    if not path.is_dir():
-        raise DataError(f"data.root={root} is a file. Set data.root to the folder with the data.")
-    return path
+def check(cfg: config.Data) -> None:
+    """Raise DataError at once where data.root cannot be what its source reads."""
+    if cfg.source == "image_folder":
+        image_folder.check(cfg)
+    elif cfg.root:
+        existing(cfg.root)
 
 
 def _digits(cfg: config.Data, image_size: int) -> Contents:
@@ -70,7 +66,7 @@ def _cifar(
     """CIFAR in its official layout under data.root, or through Keras's own download."""
     del image_size
     parts = (
-        _official(_existing(cfg.root), folder, files, key)
+        _official(existing(cfg.root), folder, files, key)
         if cfg.root
         else _downloaded(loader, key, cfg)
     )
@@ -138,67 +134,31 @@ _CIFAR10 = (
 )
 
 
-# ---------------------------------------------------------------- folders of images
-
-_PART_NAMES = {"train": "", "validation": "validation", "val": "validation", "test": "test"}
-
-
 def _image_folder(cfg: config.Data, image_size: int) -> Contents:
-    """One folder a class, or train/val/test folders with one folder a class each."""
-    root = _existing(cfg.root)
-    parts = _folder_parts(root)
-    names = list(cfg.class_names or _folder_classes(parts))
-    paths, labels, bound = [], [], []
-    for part, folder in parts:
-        for name in sorted(p.name for p in folder.iterdir() if _is_class(p)):
-            if name not in names:
-                raise DataError(
-                    f"{folder / name} is no class of {', '.join(names[:20])}. Rename it or list it in data.class_names."
-                )
-            files = sorted(
-                p
-                for p in (folder / name).rglob("*")
-                if p.suffix.lower() in images.SUFFIXES and p.is_file()
-            )
-            paths += files
-            labels += [names.index(name)] * len(files)
-            bound += [part] * len(files)
-    if not paths:
-        raise DataError(
-            f"data.root={root} holds no images. Expected one folder a class with "
-            f"{', '.join(sorted(images.SUFFIXES))} files."
-        )
-    log.info("Reading %d images in %d classes from %s", len(paths), len(names), root)
+    """One folder a class, or a folder a split with one folder a class each."""
+    found = image_folder.index(cfg)
+    paths = found.paths
+    log.info("Reading %d images in %d classes", len(paths), len(found.class_names))
+    if found.left_out:
+        log.warning("%s", found.left_out)
     table, good, unreadable = images.read(
         paths, image_size, cfg.resize, cfg.memory_limit_gb * 2**30
     )
+    unreadable = [*found.unreadable, *unreadable]
     if unreadable and cfg.unreadable == "refuse":
         raise DataError(
-            f"{len(unreadable)} of {len(paths)} images cannot be read, the first: {unreadable[0]} "
-            "Mend or remove them, or set data.unreadable=skip."
+            f"{len(unreadable)} of {len(paths) + len(found.unreadable)} images cannot be read, the first: "
+            f"{unreadable[0]} Mend or remove them, or set data.unreadable=skip."
         )
+    if found.missed and cfg.unreadable == "refuse":
+        raise DataError(f"{found.left_out}. Mend that, or set data.unreadable=skip.")
     return Contents(
         table,
-        np.asarray(labels, np.int64)[good],
-        np.asarray(bound, dtype="U10")[good],
-        names,
+        np.asarray(found.labels, np.int64)[good],
+        np.asarray(found.parts, dtype="U10")[good],
+        found.class_names,
         tuple(unreadable),
     )
-
-
-def _folder_parts(root: Path) -> list[tuple[str, Path]]:
-    """(split it is bound to, folder of class folders) for each part under a root."""
-    parts = [(split, root / name) for name, split in _PART_NAMES.items() if (root / name).is_dir()]
-    return parts if any(folder.name == "train" for _, folder in parts) else [("", root)]
-
-
-def _folder_classes(parts: list[tuple[str, Path]]) -> list[str]:
-    """Class names in label order: the training part's folders, sorted."""
-    return sorted(p.name for p in parts[0][1].iterdir() if _is_class(p))
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith((".", "__"))
 
 
 SOURCES: dict[str, Callable[[config.Data, int], Contents]] = {
