@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import TINY, Answer, make_config
 from tlbench import data, image_folder, plots
 from tlbench.data import Dataset
-from tlbench.errors import DataError
+from tlbench.errors import ConfigError, DataError
 from tlbench.validation import load as load_config
 
 ROOT = Path("it's a (trial) Übung")
@@ -111,7 +111,7 @@ def test_a_class_with_test_images_alone_is_refused() -> None:
     put("train/a", "train/b", "test/a", "test/b", "test/c")
     (ROOT / "train" / "c").mkdir()
     with pytest.raises(DataError, match="Class 'c' has images, but none to train on"):
-        load()
+        load("data.validation=0.5")
 
 
 # ---------------------------------------------------------------- what is no data
@@ -224,10 +224,16 @@ def test_a_root_without_classes_is_refused_before_anything_is_read(
 def test_names_of_any_kind_stay_text(tmp_path: Path) -> None:
     put("yes", "no", "1e3", "日本", "007")
     assert index().class_names == ["007", "1e3", "no", "yes", "日本"]
-    cfg = make_config("data.class_names=[yes,no,'1e3','007',日本]")
+    cfg = make_config("data.class_names=[yes,no,'1e3','007','日本']")
     (tmp_path / "c.yaml").write_text(cfg.to_yaml(), encoding="utf-8")
     again = load_config(tmp_path / "c.yaml")
     assert again.data.class_names == ["yes", "no", "1e3", "007", "日本"]
+
+
+@pytest.mark.parametrize("name", ["true", "1e3", "null"])
+def test_a_name_that_was_not_quoted_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"Quote names such as"):
+        make_config(f"data.class_names=[a,{name}]")
 
 
 def test_one_class_in_two_forms_of_unicode() -> None:
@@ -242,7 +248,7 @@ def test_one_class_in_two_forms_of_unicode() -> None:
 def test_a_name_that_is_no_utf8_can_be_written_everywhere() -> None:
     put("a", "caf\udce9")  # Latin-1 on disk
     assert index().class_names == ["a", "caf\\xe9"]
-    assert load().sha256  # which encodes them
+    assert load("data.validation=0.34").sha256  # which encodes them
 
 
 @pytest.mark.filterwarnings("error:Glyph")

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlbench import config, pictures
+from tlbench import config, pictures, words
 from tlbench.console import printable
 from tlbench.errors import DataError, suggest
 
@@ -69,7 +69,7 @@ def check(cfg: config.Data) -> None:
     root = existing(cfg.root)
     parts = _parts(root, cfg.class_names)
     if parts == [("", root)] and (deeper := _deeper(root)):
-        shown = shlex.quote(f"data.root={deeper}")
+        shown = shlex.quote(words.setting("data.root", deeper))
         raise DataError(f"data.root={root} holds no classes, but {deeper.name} in it does: {shown}")
     names = cfg.class_names or _class_names(parts)
     if len(names) >= 2:
@@ -199,11 +199,21 @@ def _both_readings(root: Path, nested: list[Path], others: list[Path]) -> str:
     else:
         splits = f"As splits: {away}, without classes"
         mend = "For splits put one folder a class into each"
-    names = shlex.quote(f"data.class_names=[{','.join(_text(path.name) for path in folders)}]")
+    listed = ",".join(_typed(_text(path.name)) for path in folders)
+    names = shlex.quote(f"data.class_names=[{listed}]")
     return (
         f"data.root={root} can be read in two ways. {splits}. As classes: {_listed(folders)}. {mend}; "
         f"for classes set {names}"
     )
+
+
+def _typed(name: str) -> str:
+    """A name in Hydra's grammar: plain where that leaves it text."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z_-]*", name) and name.lower() not in _WORDS_OF_HYDRA
+    return name if plain else words.quoted(name)
+
+
+_WORDS_OF_HYDRA = ("true", "false", "null", "nan", "inf")
 
 
 def _listed(folders: list[Path]) -> str:

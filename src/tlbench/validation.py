@@ -51,6 +51,7 @@ def load(source: DictConfig | Path) -> Config:
     try:
         raw = _read(source) if isinstance(source, Path) else source
         composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+        _check_names(composed)
         merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_listed(composed)))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
@@ -65,6 +66,18 @@ def load(source: DictConfig | Path) -> Config:
     except TypeError as error:  # a mapping where the schema's list or number was, in an edited file
         raise ConfigError(f"The configuration holds a value of the wrong type: {error}.") from error
     return config
+
+
+def _check_names(composed: Any) -> None:
+    """Refuse names that YAML or Hydra made something else of: the schema would write them anew."""
+    data = composed.get("data") if isinstance(composed, dict) else None
+    names = data.get("class_names") if isinstance(data, dict) else None
+    for name in names if isinstance(names, list) else []:
+        if name is None or isinstance(name, bool | float):
+            raise ConfigError(
+                f"data.class_names holds {str(name).lower()} where a name was expected. Quote names such as "
+                "yes, true, null and 1e3: data.class_names=['yes','1e3'], in a shell between double quotes."
+            )
 
 
 def _read(path: Path) -> DictConfig:
