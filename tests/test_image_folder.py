@@ -182,6 +182,12 @@ def test_left_out_files_are_counted_by_suffix_in_one_line(
         load("data.unreadable=refuse")
 
 
+def test_pictures_beside_splits_and_beside_their_classes_are_counted() -> None:
+    put(".", "train", count=1)
+    put("train/a", "train/b", "test/a", "test/b")
+    assert index().left_out == "Left out 2 files: 2 beside the class folders"
+
+
 # ---------------------------------------------------------------- roots that are none
 
 
@@ -216,6 +222,18 @@ def test_a_root_without_classes_is_refused_before_anything_is_read(
     assert answer.code == 2
     assert len(answer.error_lines) == 1
     assert words in answer.err
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"), [("set/a", "but set in it does"), (".", "has pictures but no classes")]
+)
+def test_evaluate_says_the_same(
+    tlbench: Callable[..., Answer], digits_run: Path, folder: str, words: str
+) -> None:
+    put(folder, "set/b" if folder != "." else ".")
+    answer = tlbench("evaluate", str(digits_run), "data=image_folder", f"data.root={ROOT}")
+    assert answer.code == 2
+    assert words in answer.error_lines[-1]
 
 
 # ---------------------------------------------------------------- names

@@ -95,11 +95,9 @@ def index(cfg: config.Data) -> Index:
     number = {_text(name): i for i, name in enumerate(names)}
     found = Index([], [], [], names, [], "", 0)
     others: Counter[str] = Counter()
-    missed = beside = 0
+    beside = sum(map(_pictures_in, {root, *(folder for _, folder in parts)}))
+    missed = beside
     for part, folder in parts:
-        beside += sum(
-            pictures.looks_like_one(path) for path in pictures.visible(folder) if path.is_file()
-        )
         for inside in _folders(folder):
             name = _text(inside.name)
             if name not in number:
@@ -113,12 +111,18 @@ def index(cfg: config.Data) -> Index:
             missed += listed.missed
     line = pictures.left_out(others, beside)
     if not found.paths:
+        check(cfg)
         suffixes = ", ".join(sorted(pictures.suffixes()))
         raise DataError(
             f"data.root={root} holds no images. Expected one folder a class with {suffixes} files. {line}".strip()
         )
-    return Index(
-        found.paths, found.labels, found.parts, names, found.unreadable, line, missed + beside
+    return Index(found.paths, found.labels, found.parts, names, found.unreadable, line, missed)
+
+
+def _pictures_in(folder: Path) -> int:
+    """How many pictures lie in a folder itself."""
+    return sum(
+        pictures.looks_like_one(path) and path.is_file() for path in pictures.visible(folder)
     )
 
 

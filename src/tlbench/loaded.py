@@ -67,7 +67,11 @@ class Loaded:
 
     def _fitting(self, cfg: Config, read: Callable[[], Dataset], *, some: bool = False) -> Dataset:
         # Before any image is read.
-        check_classes(self.run.class_names, sources.class_names(cfg.data), some=some)
+        try:
+            check_classes(self.run.class_names, sources.class_names(cfg.data), some=some)
+        except DataError:
+            sources.check(cfg.data)  # a folder too high up has a better reason
+            raise
         dataset = read()
         if dataset.images.shape != self.model.input_shape[1:]:
             raise DataError(
