@@ -26,6 +26,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("train", "--resolve"), "--resolve goes with --cfg"),
     (("train", "--multirun", "--cfg", "job"), "Only one of"),
     (("train", "--config-dir", "nowhere"), "nowhere"),
+    (("train", "seed=1", "--multirun", "epochs=0"), "job 0 (seed=1 epochs=0): epochs=0"),
     (("train", "--config-name", "tain"), "tain"),
     # names
     (("train", "backbon=resnet50"), "Did you mean 'backbone'?"),

@@ -48,9 +48,11 @@ def features_folder() -> Path:
 
 def run(words: list[str], job: Job) -> None:
     """Give Hydra the words of a verb: it composes, or shows, or completes, or calls the job."""
+    if "${" in str(Path.cwd()):
+        raise ConfigError("A folder called '${...}' is no text to Hydra. Go to another: cd ~")
     flags = _check_flags(words)
     sweep = bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
-    words = for_hydra(words, sweep=sweep)
+    words = for_hydra(_settings_first(words, flags.overrides), sweep=sweep)
     failures: list[Exception] = []
 
     def task(composed: DictConfig) -> None:
@@ -97,7 +99,7 @@ def run(words: list[str], job: Job) -> None:
 
 def sweep_words(words: list[str]) -> list[str]:
     """`--multirun resume=SWEEP` as the command that began the sweep, in the sweep's folder."""
-    flags = get_args_parser().parse_known_args(words)[0]
+    flags = get_args_parser().parse_known_intermixed_args(words)[0]
     resumed = [word for word in flags.overrides if word.startswith("resume=")]
     if not (flags.multirun and resumed):
         return words
@@ -121,13 +123,21 @@ def _check_flags(words: list[str]) -> Namespace:
         raise ConfigError(f"{message}. --help and --hydra-help list the flags.")
 
     parser.error = error  # type: ignore[method-assign]
-    flags = parser.parse_args(words)
+    flags = parser.parse_intermixed_args(words)
     modes = (flags.cfg, flags.info, flags.multirun, flags.run, flags.shell_completion)
     if sum(bool(mode) for mode in modes) > 1:
         raise ConfigError("Only one of --multirun, --cfg, --info, --run and -sc at a time.")
     if flags.resolve and flags.cfg is None:
         raise ConfigError("--resolve goes with --cfg, as in: --cfg job --resolve")
     return flags
+
+
+def _settings_first(words: list[str], overrides: list[str]) -> list[str]:
+    """The words with the flags at their end: Hydra takes no setting that follows a flag and a setting."""
+    flags = list(words)
+    for word in overrides:
+        flags.remove(word)
+    return [*overrides, *flags]
 
 
 @contextlib.contextmanager
