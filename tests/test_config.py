@@ -1,5 +1,6 @@
 """The schema: every file in conf/ composes, and what does not fit is refused by name."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,12 @@ def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None
         make_config(override)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_mapping_where_one_value_belongs_is_refused_by_name() -> None:
+    edited = asdict(make_config()) | {"epochs": {"a": 1}}
+    with pytest.raises(ConfigError, match=r"^epochs=.*Expected one value\."):
+        validation.load(OmegaConf.create(edited))
 
 
 def test_a_single_width_is_a_list_of_one() -> None:

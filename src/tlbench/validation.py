@@ -113,13 +113,13 @@ def explain(error: OmegaConfBaseException) -> str:
     if match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", message):
         kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
         return f"{key}={match[1]} is not valid. Expected {kinds.get(match[2], match[2])}."
-    if match := re.match(
-        r"Invalid type assigned: .* is not a subclass of (\w+)\. value: (.*)", message
-    ):
-        parts = [f"{key}.{field.name}=..." for field in fields(getattr(schema, match[1]))]
-        return (
-            f"{key}={match[2].lower()} is not valid. It is a group of settings: {', '.join(parts)}"
+    if match := re.match(r"Invalid type assigned: .* subclass of (\w+)\. value: (.*)", message):
+        group = getattr(schema, match[1], None)  # or a plain type, in an edited file
+        parts = [f"{key}.{field.name}=..." for field in fields(group)] if group else []
+        expected = (
+            f"It is a group of settings: {', '.join(parts)}" if group else "Expected one value."
         )
+        return f"{key}={match[2].lower()} is not valid. {expected}"
     if "is not a ListConfig" in message:
         return f"{key} holds no list. Expected one: '{key}=[...]'"
     if "to Dict[" in message:
