@@ -1,11 +1,10 @@
 """The schema: every file in conf/ composes, and what does not fit is refused by name."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, ValidationError
 
 from conftest import make_config
 from tlbench import hydra_app, validation, words
@@ -114,9 +113,12 @@ def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None
 
 
 def test_a_mapping_where_one_value_belongs_is_refused_by_name() -> None:
-    edited = asdict(make_config()) | {"epochs": {"a": 1}}
-    with pytest.raises(ConfigError, match=r"^epochs=.*Expected one value\."):
-        validation.load(OmegaConf.create(edited))
+    for value, kind, expected in (({"a": 1}, "str", "one value"), (True, "EarlyStopping", "")):
+        said = f"Invalid type assigned: dict is not a subclass of {kind}. value: {value}"
+        error = ValidationError(said)
+        error.full_key, error.msg = "early_stopping", said
+        assert "early_stopping=" in validation.explain(error)
+        assert (expected or "early_stopping.patience=...") in validation.explain(error)
 
 
 def test_a_single_width_is_a_list_of_one() -> None:
