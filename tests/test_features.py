@@ -1,6 +1,8 @@
 """Frozen features: the same training as without them, in a precision that was earned, from a safe cache."""
 
 import csv
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +17,8 @@ import numpy as np
 import pytest
 
 from conftest import Answer
-from tlbench import cache, engines, features, inputs
+from tlbench import cache, engines, features, housekeeping, inputs
+from tlbench.errors import RunError
 from tlbench.hardware import Machine, keras, prepare, tf
 from tlbench.images import ArrayImages
 from tlbench.run import Run
@@ -207,12 +210,170 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(tmp_path: P
     for i in range(3):
         get(store(tmp_path, number=i), table(), np.arange(10), Means())
         os.utime(store(tmp_path, number=i).folder / "about.json", (i, i))
-    size = cache.entries(root)[0].size
-    cache.prune(root, 2 * size)
-    assert [entry.about["recipe"]["number"] for entry in cache.entries(root)] == [2, 1]
-    with store(tmp_path, number=1)._locked():
-        assert cache.prune(root, 0) != []
-        assert [entry.about["recipe"]["number"] for entry in cache.entries(root)] == [1]
+
+    def numbers() -> list[int]:
+        return [entry.about["recipe"]["number"] for entry in housekeeping.entries(root)]
+
+    housekeeping.prune(root, 2 * housekeeping.entries(root)[0].size)
+    assert numbers() == [2, 1]
+    with cache.held(store(tmp_path, number=1).folder.with_suffix(cache.LOCK), wait=False):
+        emptied = housekeeping.prune(root, 0)
+    assert [line.rpartition(": ")[2] for line in emptied.left] == ["in use"]
+    assert numbers() == [1]
+
+
+def test_only_what_is_the_caches_own_is_ever_removed(
+    tlbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of somebody's that was taken for a cache, with entries in it."""
+    root = tmp_path / "store"
+    for number in (1, 2):
+        get(store(tmp_path, number=number), table(), np.arange(10), Means())
+    facts = cache.remembered(root, {"a": 1}, lambda: {"noise": 0.5})
+    crashed = store(tmp_path, number=3).folder
+    crashed.mkdir()
+    (crashed / "lock").touch()
+    precious = [
+        root / "package.json",
+        root / f"{'0' * 24}.json",  # of such a name, but not what the name says
+        root / "project" / "about.json",
+        root / f"{'1' * 24}" / "thesis.npy",
+        store(tmp_path, number=2).folder / "notes.txt",
+    ]
+    for path in precious:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text('{"recipe": {}, "facts": {}, "name": "mine"}')
+    (root / f"{'2' * 24}").symlink_to(root / "project")
+    answer = tlbench("cache", "--folder", str(root), "--clear")
+    assert answer.code == 0
+    assert all(path.exists() for path in precious)
+    assert "removed 2 entries" in answer.out
+    assert not store(tmp_path, number=1).folder.exists()
+    assert not crashed.exists()
+    assert facts == {"noise": 0.5}
+    assert cache.remembered(root, {"a": 1}, lambda: {"noise": 0.7}) == {"noise": 0.7}
+    left = " ".join(answer.err.split())
+    for name in ("package.json: not the cache's own", "holds 'notes.txt'", "holds 'thesis.npy'"):
+        assert name in left
+    monkeypatch.chdir(root)
+    assert tlbench("cache", "--folder", ".", "--prune", "0").code == 0
+    assert all(path.exists() for path in precious)
+
+
+@pytest.mark.parametrize(
+    "about", ["{}", "[]", "null", '{"features": "many"}', "{" * 99_999, "\xff"]
+)
+def test_an_entry_that_cannot_be_read_is_one_bad_row(
+    tlbench: Command, tmp_path: Path, about: str
+) -> None:
+    for number in (1, 2):
+        get(store(tmp_path, number=number), table(), np.arange(10), Means())
+    (store(tmp_path, number=1).folder / "about.json").write_text(about, encoding="latin-1")
+    answer = tlbench("cache", "--folder", str(tmp_path / "store"))
+    assert answer.code == 0
+    assert answer.out.count("unreadable") == 1
+    assert answer.out.count(" 10 ") == 1
+    assert "removed 2 entries" in tlbench("cache", "--folder", "store", "--clear").out
+
+
+def test_a_disk_that_loses_what_is_written_is_never_served_as_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, images = store(tmp_path), table()
+    whole = np.save
+
+    def losing(path: Path, block: np.ndarray, **options: Any) -> None:
+        whole(path, np.zeros_like(block), **options)
+
+    monkeypatch.setattr(np, "save", losing)
+    with pytest.raises(RunError, match="the features of 10 images are lost"):
+        get(entry, images, np.arange(10), Means())
+
+
+def test_an_interruption_keeps_what_is_computed(tmp_path: Path) -> None:
+    images, engine = table(), Means()
+
+    def compute() -> cache.Compute:
+        run = engine()
+
+        def interrupted(batches: Any) -> Any:
+            for i, found in enumerate(run(batches)):
+                if i == 2:
+                    raise KeyboardInterrupt
+                yield found
+
+        return interrupted
+
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path).get(
+            images, np.arange(10), compute=compute, batch_size=4, memory_limit_bytes=1e9
+        )
+    assert engine.images == 12  # the third batch of four was computed and not handed over
+    get(store(tmp_path), images, np.arange(10), engine)
+    assert engine.images == 12 + 4  # two rows were missing: one padded batch
+
+
+def test_a_complete_cache_is_read_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = table()
+    before = get(store(tmp_path), images, np.arange(10), Means())
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("mkdir", "touch", "unlink", "open"):
+        monkeypatch.setattr(Path, name, refuse)
+    engine = Means()
+    np.testing.assert_array_equal(get(store(tmp_path), images, np.arange(10), engine), before)
+    assert engine.images == 0
+
+
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert get(store(tmp_path), table(), np.arange(10), Means()).shape == (10, 3)
+    assert "has no locks (No locks available)" in caplog.text
+
+
+STRESS = """
+import sys
+from pathlib import Path
+import numpy as np
+from tlbench import cache, housekeeping
+from tlbench.images import ArrayImages
+root, seed = Path(sys.argv[1]), int(sys.argv[2])
+rng = np.random.default_rng(seed)
+pixels = np.random.default_rng(0).integers(0, 256, (24, 2, 2, 3), np.uint8)
+images = ArrayImages.of(pixels)
+def compute():
+    return lambda batches: (batch.mean(axis=(1, 2)).astype(np.float32) for batch in batches)
+for turn in range(60):
+    entry = cache.Store(root, {"number": int(rng.integers(3))}, 3, {"features": 3})
+    found, _ = entry.get(
+        images, np.arange(24), compute=compute, batch_size=4, memory_limit_bytes=1e9 * (turn % 2)
+    )
+    np.testing.assert_allclose(found, pixels.mean(axis=(1, 2)))
+    if turn % 3 == 0:
+        housekeeping.prune(root, 500)
+    if turn % 7 == 0:
+        housekeeping.clear(root)
+"""
+
+
+def test_getting_pruning_and_clearing_at_once(tmp_path: Path) -> None:
+    words = [[sys.executable, "-c", STRESS, str(tmp_path / "store"), str(i)] for i in range(4)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for command in words]
+    for process in processes:
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+    housekeeping.clear(tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []  # no lock, no temporary is left
 
 
 WORKER = """

@@ -3,29 +3,28 @@
 An entry is a folder for one way of computing features (network, weights, size, engine, precision). It
 holds blocks of rows, each written whole under a name that is its own checksum, so a killed run leaves
 valid blocks behind and the next one goes on from there; a block that is not what its name says is
-thrown away and its rows are computed again.
+thrown away and its rows are computed again. Whoever finds all rows there only reads: locks are for those
+who compute or remove, and lie beside what they guard.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import logging
-import shutil
+import os
+import re
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from tlbench import console, memory
 from tlbench.errors import RunError
@@ -36,7 +35,10 @@ log = logging.getLogger(__name__)
 
 BLOCK_ROWS = 4096
 BLOCK_SECONDS = 30.0  # at most so much work is lost to a kill
-FACTS = ".json"  # how the names of remembered facts end
+ABOUT = "about.json"  # what an entry is of, in its folder
+FACTS, LOCK = ".json", ".lock"  # how the names of remembered facts and of locks end
+BLOCK = re.compile(r"[0-9a-f]{32}\.npy")
+MOST_BYTES = 2**20  # of a JSON file here
 
 Compute = Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]
 
@@ -66,52 +68,58 @@ class Store:
         """Features of the rows, (rows, width) float32, and how many of them had to be computed.
 
         compute: makes the engine's run function when something is missing. Raises RunError when the
-        cache cannot be written.
+        cache cannot be written, or does not give back what was written.
         """
+        wanted = images.ids[rows]
+        blocks = self._blocks({})
+        computed = 0
+        if self._missing(images, rows, blocks).size:
+            with _writable(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                with held(self.root / f"{self.folder.name}{LOCK}", wait=True):
+                    self.folder.mkdir(exist_ok=True)
+                    write_json(self.folder / ABOUT, {**self.about, "recipe": self.recipe})
+                    blocks = self._blocks(blocks)
+                    missing = self._missing(images, rows, blocks)
+                    if computed := len(missing):
+                        self._fill(images, missing, compute(), batch_size)
+                        memory.give_back()  # of the engine, before the features are read
+                        blocks = self._blocks(blocks)
+        with contextlib.suppress(
+            OSError
+        ):  # on a disk that cannot be written nothing is ever pruned
+            (self.folder / ABOUT).touch()
         with _writable(self.root):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked():
-                write_json(self.folder / "about.json", {**self.about, "recipe": self.recipe})
-                blocks = self._blocks()
-                wanted = images.ids[rows]
-                missing = rows[~np.isin(wanted, _ids(blocks))]
-                _, first = np.unique(images.ids[missing], return_index=True)
-                missing = missing[np.sort(first)]  # equal images are computed once
-                if len(missing):
-                    self._fill(images, missing, compute(), batch_size)
-                    memory.give_back()  # of the engine, before the features are read
-                    blocks = self._blocks(known=blocks)
-        return self._assemble(blocks, wanted, memory_limit_bytes), len(missing)
+            return self._assemble(blocks, wanted, memory_limit_bytes), computed
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One process at a time computes an entry; the others wait and find it done."""
-        with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("Another process computes these features: waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _missing(
+        self, images: Images, rows: np.ndarray, blocks: dict[str, np.ndarray]
+    ) -> np.ndarray:
+        """The rows that no block holds; equal images once, as they are computed once."""
+        missing = rows[~np.isin(images.ids[rows], _ids(blocks))]
+        _, first = np.unique(images.ids[missing], return_index=True)
+        return missing[np.sort(first)]
 
-    def _blocks(self, known: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def _blocks(self, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every valid block by its name, mapped from disk; damaged ones are removed."""
-        blocks = dict(known or {})
-        for path in sorted(self.folder.glob("[!.]*.npy")):
-            if path.name in blocks:
+        blocks = dict(known)
+        for path in sorted(self.folder.glob("*.npy")):
+            if path.name in blocks or not BLOCK.fullmatch(path.name):
                 continue
-            if (block := self._read(path)) is None:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                if (block := self._read(path)) is not None:
+                    blocks[path.name] = block
+                    continue
                 log.warning("Cached features %s are damaged and will be computed again", path.name)
-                path.unlink()
-            else:
-                blocks[path.name] = block
+                with contextlib.suppress(OSError):
+                    path.unlink()
         return blocks
 
     def _read(self, path: Path) -> np.ndarray | None:
         """A block, mapped from disk, or None when it is not what was written."""
         try:
             block = self._map(path)
-        except (ValueError, EOFError):
+        except (ValueError, EOFError, PermissionError, IsADirectoryError):
             return None
         # Mapped anew, so that what was read to check it does not stay in memory.
         return self._map(path) if _digest(block) == path.stem else None
@@ -125,7 +133,7 @@ class Store:
         padded = _ahead(lambda batch: images.batch(_pad(batch, batch_size)), batches)
         done: list[np.ndarray] = []
         began, filled = time.monotonic(), 0
-        with _progress(len(missing)) as advance:
+        with self._kept(done), _progress(len(missing)) as advance:
             for batch, features in zip(batches, run(padded), strict=True):
                 block = np.empty(len(batch), self.dtype)
                 block["id"], block["features"] = images.ids[batch], features[: len(batch)]
@@ -133,25 +141,43 @@ class Store:
                 filled += len(batch)
                 advance(len(batch))
                 if filled >= BLOCK_ROWS or time.monotonic() - began > BLOCK_SECONDS:
-                    self._write(np.concatenate(done))
-                    done, filled, began = [], 0, time.monotonic()
-        if done:
-            self._write(np.concatenate(done))
+                    self._write(done)
+                    filled, began = 0, time.monotonic()
+        self._write(done)
 
-    def _write(self, block: np.ndarray) -> None:
+    @contextlib.contextmanager
+    def _kept(self, done: list[np.ndarray]) -> Iterator[None]:
+        """Write what is done when the block is interrupted: it need not be computed again."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(OSError):  # what went wrong first is what has to be told
+                self._write(done)
+            raise
+
+    def _write(self, done: list[np.ndarray]) -> None:
+        """Write what is done as one block, and forget it."""
+        if not done:
+            return
+        block = np.concatenate(done)
         with atomic(self.folder / f"{_digest(block)}.npy") as temporary:
             np.save(temporary, block.view(np.uint8), allow_pickle=False)
+        done.clear()
 
     def _assemble(
         self, blocks: dict[str, np.ndarray], wanted: np.ndarray, memory_limit_bytes: float
     ) -> np.ndarray:
-        """Rows in the order of their ids, in memory where they fit, else in an unnamed file."""
+        """Rows in the order of their ids, in memory where they fit, else in an unnamed file.
+
+        Raises RunError when the blocks do not hold every row.
+        """
         shape = (len(wanted), self.width)
         if len(wanted) * self.width * 4 <= memory_limit_bytes:
             features = np.empty(shape, np.float32)
         else:
-            with tempfile.TemporaryFile(dir=self.folder) as file:
+            with tempfile.TemporaryFile(dir=self.root) as file:
                 features = np.memmap(file, np.float32, "w+", shape=shape)
+        covered = np.zeros(len(wanted), bool)
         while blocks:  # each leaves memory when it was read
             _, block = blocks.popitem()
             order = np.argsort(block["id"])
@@ -159,6 +185,13 @@ class Store:
             source = order[np.minimum(place, len(order) - 1)]
             found = block["id"][source] == wanted
             features[found] = block["features"][source[found]]
+            covered |= found
+        if not covered.all():
+            raise RunError(
+                f"features.folder={self.root} does not give back what was written to it: the features of "
+                f"{(~covered).sum():,} images are lost. Choose another disk with features.folder=..., or set "
+                "features.cache=false."
+            )
         return features
 
 
@@ -173,26 +206,84 @@ def _writable(root: Path) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def held(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of this file: one process at a time, the others wait for it or raise BlockingIOError.
+
+    The file is removed at the end; who waited for one that is gone asks for the next. Where the file
+    system has no locks the block goes on without: blocks are whole whoever writes them.
+    """
+    while True:
+        with path.open("a") as lock:
+            _take(lock.fileno(), wait=wait)
+            if _is_still(lock.fileno(), path):
+                try:
+                    yield
+                finally:
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+                return
+
+
+def _take(lock: int, *, wait: bool) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise
+        log.info("Another process computes these features: waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        log.warning(
+            "The cache's file system has no locks (%s): jobs may compute twice", error.strerror
+        )
+
+
+def _is_still(lock: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def remembered(
     root: Path, recipe: dict[str, Any], compute: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """A few facts that depend on the recipe alone: computed by the first who asks, read by the others.
-
-    The file is its own lock; a write that was cut off has no valid checksum and counts for nothing.
-    """
+    """A few facts that depend on the recipe alone: computed by the first who asks, read by the others."""
+    path = root / f"{checksum(recipe)[:24]}{FACTS}"
+    if (found := facts_in(path)) is not None:
+        return found
     with _writable(root):
         root.mkdir(parents=True, exist_ok=True)
-        with (root / f"{checksum(recipe)[:24]}{FACTS}").open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                found = json.load(file)
-                if found["checksum"] == checksum(found["facts"]):
-                    return found["facts"]
+        with held(path.with_suffix(LOCK), wait=True):
+            if (found := facts_in(path)) is not None:
+                return found
             facts = compute()
-            file.truncate(0)
-            json.dump({"recipe": recipe, "facts": facts, "checksum": checksum(facts)}, file)
+            write_json(path, {"recipe": recipe, "facts": facts, "checksum": checksum(facts)})
             return facts
+
+
+def facts_in(path: Path) -> dict[str, Any] | None:
+    """The facts that `remembered` keeps in a file; None where it is damaged, or not one of its own."""
+    found = read_json(path)
+    try:
+        recipe, facts = found["recipe"], found["facts"]
+        ours = path.name == f"{checksum(recipe)[:24]}{FACTS}"
+        return facts if ours and found["checksum"] == checksum(facts) else None
+    except (KeyError, TypeError):
+        return None
+
+
+def read_json(path: Path) -> Any:
+    """What a small file of the cache says; None where it is missing, damaged or of another's size."""
+    try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _ids(blocks: dict[str, np.ndarray]) -> np.ndarray:
@@ -228,78 +319,3 @@ def _progress(images: int) -> Iterator[console.Advance]:
         yield advance
     seconds = time.monotonic() - began
     log.info("Computed them in %.1f s, %s img/s", seconds, f"{images / seconds:,.0f}")
-
-
-# ---------------------------------------------------------------- the cache as a whole
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What a listing shows of one entry."""
-
-    folder: Path
-    about: dict[str, Any]
-    rows: int
-    size: int  # bytes
-    used: float  # seconds since the epoch
-
-
-def entries(root: Path) -> list[Entry]:
-    """Every entry of a cache, the most recently used first."""
-    found = []
-    for about in root.glob("*/about.json"):
-        with contextlib.suppress(OSError, ValueError):
-            facts = json.loads(about.read_text(encoding="utf-8"))
-            size = sum(p.stat().st_size for p in about.parent.glob("*.npy"))
-            row = 16 + 4 * int(facts["features"])
-            found.append(Entry(about.parent, facts, size // row, size, about.stat().st_mtime))
-    return sorted(found, key=lambda entry: entry.used, reverse=True)
-
-
-def listing(root: Path) -> Table:
-    """What each entry belongs to and how large it is, the most recently used first."""
-    found = entries(root)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("backbone", "weights", "data", "engine", "used"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("images", "MiB"):
-        table.add_column(heading, justify="right")
-    for entry in found:
-        about = entry.about
-        engine = f"{about['engine']} {about['precision']}"
-        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
-        texts = [about["backbone"], about["weights"] or "random", about["data"], engine, used]
-        row = [*texts, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
-        table.add_row(*(Text(str(text)) for text in row))
-    total = sum(entry.size for entry in found) / 2**20
-    table.caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
-    return table
-
-
-def prune(root: Path, limit_bytes: float) -> list[Entry]:
-    """Remove the least recently used entries until the rest fit; entries in use stay."""
-    removed, total = [], 0
-    for entry in entries(root):
-        total += entry.size
-        if total > limit_bytes and _remove(entry):
-            removed.append(entry)
-            total -= entry.size
-    return removed
-
-
-def clear(root: Path) -> list[Entry]:
-    """Remove everything that is not in use; the entries among it."""
-    for facts in root.glob(f"*{FACTS}"):
-        facts.unlink()
-    return prune(root, 0)
-
-
-def _remove(entry: Entry) -> bool:
-    """Whether the entry could be removed: nobody holds its lock."""
-    with (entry.folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(entry.folder)
-    return True

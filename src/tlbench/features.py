@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tlbench import engines, weights
-from tlbench.cache import Store, prune, remembered
+from tlbench.cache import Store, remembered
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.hardware import Machine, enough_memory, keras
+from tlbench.housekeeping import prune
 from tlbench.images import Images
 from tlbench.model import Classifier
 

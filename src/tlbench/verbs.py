@@ -56,14 +56,17 @@ def cache(words: list[str]) -> int:
     asked = _cache_parser().parse_args(words)
     if asked.prune is not None and asked.prune < 0:
         raise ConfigError(f"--prune {asked.prune} is not valid. Expected at least 0.")
-    from tlbench import cache
+    from tlbench.housekeeping import clear, listing, prune
 
     folder = Path(asked.folder) if asked.folder else hydra_app.features_folder()
     if asked.clear or asked.prune is not None:
-        removed = cache.clear(folder) if asked.clear else cache.prune(folder, asked.prune * 2**30)
-        freed = sum(entry.size for entry in removed) / 2**20
-        console.out.print(f"removed {len(removed)} entries, {freed:,.1f} MiB")
-    console.out.print(cache.listing(folder))
+        emptied = clear(folder) if asked.clear else prune(folder, asked.prune * 2**30)
+        freed = sum(entry.size for entry in emptied.removed) / 2**20
+        console.out.print(f"removed {len(emptied.removed)} entries, {freed:,.1f} MiB")
+        for line in emptied.left:
+            text = f"left {console.printable(line)}"
+            console.err.print(text, style="warn", markup=False, soft_wrap=True)
+    console.out.print(listing(folder))
     return 0
 
 

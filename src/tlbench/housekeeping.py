@@ -1,0 +1,160 @@
+"""The cache of frozen features as a whole: what is in it, and how it is emptied.
+
+Only what is provably the cache's own is ever removed: a folder or a file whose name is the checksum of the
+recipe in it, and in a folder nothing but files that carry the cache's names. The rest is left, and told.
+"""
+
+import contextlib
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tlbench import console
+from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, read_json
+from tlbench.run import checksum
+
+NAME = re.compile(r"[0-9a-f]{24}")
+CUT_OFF = re.compile(r"\.[0-9a-f]{24}-.+")  # removals and writes of facts that a crash cut off
+TEMPORARY = re.compile(r"\.(about-.*\.json|[0-9a-f]{32}-.*\.npy)")  # of writes that were cut off
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a listing shows of one entry."""
+
+    folder: Path
+    about: dict[str, Any]  # empty where it cannot be read
+    rows: int
+    size: int  # bytes
+    used: float  # seconds since the epoch
+
+
+@dataclass
+class Emptied:
+    """What was removed, and a line for each thing that was not, with the reason."""
+
+    removed: list[Entry] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def entries(root: Path) -> list[Entry]:
+    """Every entry of a cache, the most recently used first; those of no rows are left by a crash."""
+    found = []
+    for folder in root.glob("*"):
+        if NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            with contextlib.suppress(OSError):  # removed meanwhile
+                found.append(_entry(folder))
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def _entry(folder: Path) -> Entry:
+    about, marker = read_json(folder / ABOUT), folder / ABOUT
+    if not isinstance(about, dict) or not isinstance(about.get("features"), int):
+        about = {}
+    size = sum(path.stat().st_size for path in folder.iterdir() if BLOCK.fullmatch(path.name))
+    used = (marker if marker.exists() else folder).stat().st_mtime
+    row = 16 + 4 * max(0, about.get("features", 0))
+    return Entry(folder, about, size // row if about else 0, size, used)
+
+
+def listing(root: Path) -> Table:
+    """What each entry belongs to and how large it is, the most recently used first."""
+    found = entries(root)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("backbone", "weights", "data", "engine", "used"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("images", "MiB"):
+        table.add_column(heading, justify="right")
+    for entry in found:
+        about = entry.about
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        texts: list[Any] = [f"unreadable: {entry.folder.name}", "", "", "", used]
+        if about:
+            engine = f"{about.get('engine')} {about.get('precision')}"
+            weights = about.get("weights") or "random"
+            texts = [about.get("backbone"), weights, about.get("data"), engine, used]
+        row = [*texts, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
+        table.add_row(*(Text(console.printable(str(text))) for text in row))
+    total = sum(entry.size for entry in found) / 2**20
+    table.caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
+    return table
+
+
+def prune(root: Path, limit_bytes: float) -> Emptied:
+    """Remove the least recently used entries until the rest fit; entries in use stay."""
+    result, total = Emptied(), 0
+    for entry in entries(root):
+        total += entry.size
+        if total <= limit_bytes:
+            continue
+        if why := _remove(entry):
+            result.left.append(f"{entry.folder}: {why}")
+        else:
+            result.removed.append(entry)
+            total -= entry.size
+    return result
+
+
+def clear(root: Path) -> Emptied:
+    """Remove every entry that is not in use and what was remembered; say what else is there."""
+    result = Emptied()
+    for entry in entries(root):
+        if why := _remove(entry):
+            result.left.append(f"{entry.folder}: {why}")
+        else:
+            result.removed.append(entry)
+    for path in sorted(root.glob("*")):
+        if facts_in(path) is not None and not path.is_symlink():
+            path.unlink(missing_ok=True)
+        elif CUT_OFF.fullmatch(path.name) and not path.is_symlink():
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        elif path.name.endswith(LOCK) and NAME.fullmatch(path.stem):
+            with contextlib.suppress(OSError), held(path, wait=False):
+                pass  # one that a crash left: it goes as any lock does, at its end
+        elif not NAME.fullmatch(path.name):
+            result.left.append(f"{path}: not the cache's own")
+    return result
+
+
+def _remove(entry: Entry) -> str:
+    """Remove an entry; why it stays, if it does."""
+    folder = entry.folder
+    try:
+        with held(folder.with_suffix(LOCK), wait=False):
+            if why := _foreign(folder):
+                return why
+            # Aside first, by one rename: nobody ever finds half an entry.
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            folder.rename(aside / "entry")
+            shutil.rmtree(aside)
+    except BlockingIOError:
+        return "in use"
+    except FileNotFoundError:
+        return ""  # another process was quicker
+    except OSError as error:
+        return f"cannot be removed ({error.strerror})"
+    return ""
+
+
+def _foreign(folder: Path) -> str:
+    """What in a folder of an entry's name is not the cache's own; nothing where all of it is."""
+    names = [path.name for path in folder.iterdir()]
+    for name in names:
+        own = name in (ABOUT, "lock") or BLOCK.fullmatch(name) or TEMPORARY.fullmatch(name)
+        if not own or (folder / name).is_dir():
+            return f"holds '{console.printable(name)}', which is not the cache's own"
+    about = read_json(folder / ABOUT)
+    if isinstance(about, dict) and checksum(about.get("recipe", {}))[:24] == folder.name:
+        return ""
+    # A crash or a flipped bit may have cost about.json: blocks, named by their checksums, prove it too.
+    if set(names) <= {"lock", ABOUT} or any(BLOCK.fullmatch(name) for name in names):
+        return ""
+    return "cannot be told to be the cache's own"
