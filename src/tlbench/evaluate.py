@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from tlbench import artifacts, console, evaluation, hydra_app, loaded, plots
+from tlbench.columns import Column, Fitted
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.loaded import Loaded
@@ -237,40 +237,35 @@ def _figures(results: dict[str, Any]) -> Table:
     return grid
 
 
-def _classes_table(per_class: dict[str, dict[str, Any]]) -> Table:
+def _classes_table(per_class: dict[str, dict[str, Any]]) -> Fitted:
     """Classes with the least F1 first; those without test images are left out."""
     tested = [(name, c) for name, c in per_class.items() if c["images"]]
     tested.sort(key=lambda item: item[1]["f1"] or 0.0)
     more = len(tested) - SHOWN_CLASSES
-    caption = f"and {more} better ones, in evaluation.json" if more > 0 else None
-    table = Table(title="classes, the worst first", caption=caption, **_TABLE)
-    for heading in ("class", "F1", "precision", "recall", "images"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
+    caption = f"and {more} better ones, in evaluation.json" if more > 0 else ""
+    columns = [
+        Column("class", path=True),
+        Column("F1", "right"),
+        Column("precision", "right", rank=3),
+        Column("recall", "right", rank=2),
+        Column("images", "right", rank=1),
+    ]
+    rows = []
     for name, c in tested[:SHOWN_CLASSES]:
         figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
-        table.add_row(_cell(name), *figures, f"{c['images']:,}")
-    return table
+        rows.append([console.printable(name), *figures, f"{c['images']:,}"])
+    return Fitted(columns, rows, title="classes, the worst first", caption=caption)
 
 
-def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
-    table = Table(title="most confused", **_TABLE)
-    for heading in ("true", "taken for", "images", "of the class"):
-        justify = "right" if heading in ("images", "of the class") else "left"
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+def _pairs_table(pairs: list[dict[str, Any]]) -> Fitted:
+    columns = [
+        Column("true", path=True),
+        Column("taken for", path=True),
+        Column("images", "right"),
+        Column("of the class", "right", rank=1),
+    ]
+    rows = []
     for pair in pairs[:SHOWN_PAIRS]:
-        names = (_cell(pair["true"]), _cell(pair["predicted"]))
-        table.add_row(*names, f"{pair['images']:,}", f"{pair['share']:.0%}")
-    return table
-
-
-def _cell(name: str) -> str:
-    return escape(console.printable(name))
-
-
-_TABLE: dict[str, Any] = {
-    "box": box.SIMPLE_HEAD,
-    "title_justify": "left",
-    "title_style": "title",
-    "caption_justify": "left",
-    "pad_edge": False,
-}
+        names = (console.printable(pair["true"]), console.printable(pair["predicted"]))
+        rows.append([*names, f"{pair['images']:,}", f"{pair['share']:.0%}"])
+    return Fitted(columns, rows, title="most confused")

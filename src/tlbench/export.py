@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from tlbench import console, converters, evaluation, hydra_app, loaded
+from tlbench.columns import Column, Fitted
 from tlbench.converters import Predict
 from tlbench.data import Dataset
 from tlbench.errors import ExportError
@@ -280,25 +280,32 @@ def _say(exports: list[Export]) -> None:
             console.out.print(f"kept [path]{path}[/]", soft_wrap=True)
 
 
-def _table(exports: list[Export]) -> Table:
+COLUMNS = (
+    Column("format"),
+    Column("difference", "right", rank=1),
+    Column("same class", "right", rank=4),
+    Column("accuracy", "right", rank=2),
+    Column("size", "right", rank=3),
+    Column("latency", "right", rank=5),
+    Column(""),
+)
+
+
+def _table(exports: list[Export]) -> Fitted:
     parity = exports[0].parity
-    table = Table(
-        caption=f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for heading in ("format", "difference", "same class", "accuracy", "size", "latency", ""):
-        justify = "left" if heading in ("format", "") else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for one in exports:
-        table.add_row(
+    rows: list[list[str | Text]] = [
+        [
             one.form.label,
             f"{one.parity.greatest_difference:.1e}",
             f"{one.parity.top_class_agreement:.2%}",
             f"{one.parity.accuracy:.4f}",
             f"{one.bytes / 1e6:,.2f} MB",
             f"{one.parity.latency_ms:.2f} ms",
-            "[bad]refused[/]" if one.refusal else "[good]kept[/]",
-        )
-    return table
+            Text("refused", "bad") if one.refusal else Text("kept", "good"),
+        ]
+        for one in exports
+    ]
+    caption = (
+        f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images"
+    )
+    return Fitted(COLUMNS, rows, caption=caption)

@@ -13,15 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from tlbench import console
 from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, read_json
+from tlbench.columns import Column, Fitted
 from tlbench.run import checksum
 
 NAME = re.compile(r"[0-9a-f]{24}")
+HEADER = 128  # bytes that NumPy puts before an array's
 CUT_OFF = re.compile(r"\.[0-9a-f]{24}-.+")  # removals and writes of facts that a crash cut off
 TEMPORARY = re.compile(r"\.(about-.*\.json|[0-9a-f]{32}-.*\.npy)")  # of writes that were cut off
 
@@ -59,33 +57,42 @@ def _entry(folder: Path) -> Entry:
     about, marker = read_json(folder / ABOUT), folder / ABOUT
     if not isinstance(about, dict) or not isinstance(about.get("features"), int):
         about = {}
-    size = sum(path.stat().st_size for path in folder.iterdir() if BLOCK.fullmatch(path.name))
+    sizes = [path.stat().st_size for path in folder.iterdir() if BLOCK.fullmatch(path.name)]
     used = (marker if marker.exists() else folder).stat().st_mtime
     row = 16 + 4 * max(0, about.get("features", 0))
-    return Entry(folder, about, size // row if about else 0, size, used)
+    rows = sum(max(0, size - HEADER) // row for size in sizes) if about else 0
+    return Entry(folder, about, rows, sum(sizes), used)
 
 
-def listing(root: Path) -> Table:
+LISTED = (
+    Column("backbone"),
+    Column("weights", rank=4, path=True),
+    Column("data", rank=1),
+    Column("engine", rank=3),
+    Column("used", rank=2),
+    Column("images", "right"),
+    Column("MiB", "right"),
+)
+
+
+def listing(root: Path) -> Fitted:
     """What each entry belongs to and how large it is, the most recently used first."""
     found = entries(root)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("backbone", "weights", "data", "engine", "used"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("images", "MiB"):
-        table.add_column(heading, justify="right")
-    for entry in found:
-        about = entry.about
-        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
-        texts: list[Any] = [f"unreadable: {entry.folder.name}", "", "", "", used]
-        if about:
-            engine = f"{about.get('engine')} {about.get('precision')}"
-            weights = about.get("weights") or "random"
-            texts = [about.get("backbone"), weights, about.get("data"), engine, used]
-        row = [*texts, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
-        table.add_row(*(Text(console.printable(str(text))) for text in row))
     total = sum(entry.size for entry in found) / 2**20
-    table.caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
-    return table
+    caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
+    return Fitted(LISTED, [_cells(entry) for entry in found], caption=console.printable(caption))
+
+
+def _cells(entry: Entry) -> list[str]:
+    about = entry.about
+    words = ["unreadable", entry.folder.name, "", ""]
+    if about:
+        engine = [about[key] for key in ("engine", "precision") if key in about]
+        weights = about.get("weights") or "random"
+        words = [about.get("backbone", "?"), weights, about.get("data", "?"), " ".join(engine)]
+    used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+    figures = [used, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
+    return [*(console.printable(word) for word in words), *figures]
 
 
 def prune(root: Path, limit_bytes: float) -> Emptied:

@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
 from tlbench import console
+from tlbench.columns import Column, Fitted
 from tlbench.errors import ConfigError
 from tlbench.run import atomic
 
@@ -44,27 +41,25 @@ class Sink(Protocol):
 class TableSink:
     """A table on stdout, printed when all is done: file, class, confidence, runner-up."""
 
+    COLUMNS = (
+        Column("file", path=True, style="path"),
+        Column("class"),
+        Column("confidence", "right", style="number"),
+        Column("runner-up", rank=1, style="hint"),
+    )
+
     def __init__(self) -> None:
-        self.table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        self.table.add_column("file", overflow="fold", style="path")
-        self.table.add_column("class", overflow="fold")
-        self.table.add_column("confidence", justify="right", style="number")
-        self.table.add_column("runner-up", overflow="fold", style="hint")
+        self.rows: list[list[str]] = []
 
     def add(self, prediction: Prediction) -> None:
         (name, confidence), *others = prediction.best
         behind = ", ".join(f"{console.printable(other)} {share:.4f}" for other, share in others)
-        words = (
-            console.printable(prediction.path),
-            console.printable(name),
-            f"{confidence:.4f}",
-            behind,
-        )
-        self.table.add_row(*(Text(word) for word in words))
+        names = (console.printable(prediction.path), console.printable(name))
+        self.rows.append([*names, f"{confidence:.4f}", behind])
 
     def close(self) -> None:
-        if self.table.row_count:
-            console.out.print(self.table)
+        if self.rows:
+            console.out.print(Fitted(self.COLUMNS, self.rows))
 
 
 class CsvSink:

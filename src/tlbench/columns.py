@@ -1,0 +1,104 @@
+"""A table that fits its terminal: it does without its least columns, and shortens paths from their middle.
+
+Nothing that decides is ever cut, and no word or number broken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+GAP = 2  # cells between columns
+LEAST_PATH = 20  # cells below which a path tells nothing
+
+
+@dataclass(frozen=True)
+class Column:
+    """rank: the highest go first where there is no room, 0 never; path: its cells may be shortened."""
+
+    heading: str
+    justify: Literal["left", "right"] = "left"
+    rank: int = 0
+    path: bool = False
+    style: str = ""
+
+
+class Fitted:
+    """Rows of text under columns, printed at whatever width there is.
+
+    rows: a cell for each column, plain or styled; title and caption are folded between words.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str | Text]],
+        *,
+        title: str = "",
+        caption: str = "",
+    ) -> None:
+        self.columns, self.title, self.caption = list(columns), title, caption
+        self.rows = [[Text(c) if isinstance(c, str) else c for c in row] for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        kept = self._fit(options.max_width)
+        spare = options.max_width - sum(self._width(i) + GAP for i in kept) + GAP
+        space = (0, GAP - 1, 0, 0)  # beside the one that the box draws
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=space)
+        for i in kept:
+            column = self.columns[i]
+            table.add_column(column.heading, justify=column.justify, style=column.style)
+        for row in self.rows:
+            table.add_row(*(self._cell(i, row[i], spare) for i in kept))
+        if self.title:
+            yield Text(self.title, style="title")
+        yield table
+        if self.caption:
+            yield Text(self.caption, style="hint")
+
+    def _fit(self, width: int) -> list[int]:
+        """The columns that there is room for, by their places."""
+        kept = list(range(len(self.columns)))
+        while (
+            sum(self._least(i) + GAP for i in kept) - GAP > width
+            and (least := max(kept, key=lambda i: self.columns[i].rank)) is not None
+            and self.columns[least].rank
+        ):
+            kept.remove(least)
+        return kept
+
+    def _width(self, place: int) -> int:
+        cells = (row[place].cell_len for row in self.rows)
+        return max(cell_len(self.columns[place].heading), *cells, 0)
+
+    def _least(self, place: int) -> int:
+        width = self._width(place)
+        return min(width, LEAST_PATH) if self.columns[place].path else width
+
+    def _cell(self, place: int, cell: Text, spare: int) -> Text:
+        """A cell as it is, or a path shortened by what the row has too much."""
+        if spare >= 0 or not self.columns[place].path:
+            return cell
+        room = max(LEAST_PATH, self._width(place) + spare)
+        return Text(shortened(cell.plain, room), style=cell.style)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(1, options.max_width)
+
+
+def shortened(text: str, width: int) -> str:
+    """Text of at most `width` cells, its middle left out where it is longer: "/home/…/run_12"."""
+    if cell_len(text) <= width:
+        return text
+    head, tail = text, text
+    while cell_len(head) > (width - 1) // 3:
+        head = head[:-1]
+    while cell_len(head) + 1 + cell_len(tail) > width:
+        tail = tail[1:]
+    return f"{head}…{tail}"
