@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tlbench.columns import Column, Fitted, shortened
+from tlbench.columns import Column, FittedTable, shortened
 
 COLUMNS = (
     Column("file", path=True),
@@ -22,7 +22,7 @@ ROWS = [
 
 def shown(width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(Fitted(COLUMNS, ROWS, caption="two files"))
+    console.print(FittedTable(COLUMNS, ROWS, caption="two files"))
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 

@@ -29,7 +29,7 @@ class Column:
     style: str = ""
 
 
-class Fitted:
+class FittedTable:
     """Rows of text under columns, printed at whatever width there is.
 
     rows: a cell for each column, plain or styled; title and caption are folded between words.

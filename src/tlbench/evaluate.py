@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tlbench import artifacts, console, evaluation, hydra_app, loaded, plots
-from tlbench.columns import Column, Fitted
+from tlbench.columns import Column, FittedTable
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.loaded import Loaded
@@ -237,7 +237,7 @@ def _figures(results: dict[str, Any]) -> Table:
     return grid
 
 
-def _classes_table(per_class: dict[str, dict[str, Any]]) -> Fitted:
+def _classes_table(per_class: dict[str, dict[str, Any]]) -> FittedTable:
     """Classes with the least F1 first; those without test images are left out."""
     tested = [(name, c) for name, c in per_class.items() if c["images"]]
     tested.sort(key=lambda item: item[1]["f1"] or 0.0)
@@ -254,10 +254,10 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Fitted:
     for name, c in tested[:SHOWN_CLASSES]:
         figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
         rows.append([console.printable(name), *figures, f"{c['images']:,}"])
-    return Fitted(columns, rows, title="classes, the worst first", caption=caption)
+    return FittedTable(columns, rows, title="classes, the worst first", caption=caption)
 
 
-def _pairs_table(pairs: list[dict[str, Any]]) -> Fitted:
+def _pairs_table(pairs: list[dict[str, Any]]) -> FittedTable:
     columns = [
         Column("true", path=True),
         Column("taken for", path=True),
@@ -268,4 +268,4 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> Fitted:
     for pair in pairs[:SHOWN_PAIRS]:
         names = (console.printable(pair["true"]), console.printable(pair["predicted"]))
         rows.append([*names, f"{pair['images']:,}", f"{pair['share']:.0%}"])
-    return Fitted(columns, rows, title="most confused")
+    return FittedTable(columns, rows, title="most confused")

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from tlbench import console, converters, evaluation, hydra_app, loaded
-from tlbench.columns import Column, Fitted
+from tlbench.columns import Column, FittedTable
 from tlbench.converters import Predict
 from tlbench.data import Dataset
 from tlbench.errors import ExportError
@@ -291,7 +291,7 @@ COLUMNS = (
 )
 
 
-def _table(exports: list[Export]) -> Fitted:
+def _table(exports: list[Export]) -> FittedTable:
     parity = exports[0].parity
     rows: list[list[str | Text]] = [
         [
@@ -308,4 +308,4 @@ def _table(exports: list[Export]) -> Fitted:
     caption = (
         f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images"
     )
-    return Fitted(COLUMNS, rows, caption=caption)
+    return FittedTable(COLUMNS, rows, caption=caption)

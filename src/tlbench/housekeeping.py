@@ -15,7 +15,7 @@ from typing import Any
 
 from tlbench import console
 from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, read_json
-from tlbench.columns import Column, Fitted
+from tlbench.columns import Column, FittedTable
 from tlbench.run import checksum
 
 NAME = re.compile(r"[0-9a-f]{24}")
@@ -75,12 +75,14 @@ LISTED = (
 )
 
 
-def listing(root: Path) -> Fitted:
+def listing(root: Path) -> FittedTable:
     """What each entry belongs to and how large it is, the most recently used first."""
     found = entries(root)
     total = sum(entry.size for entry in found) / 2**20
     caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
-    return Fitted(LISTED, [_cells(entry) for entry in found], caption=console.printable(caption))
+    return FittedTable(
+        LISTED, [_cells(entry) for entry in found], caption=console.printable(caption)
+    )
 
 
 def _cells(entry: Entry) -> list[str]:

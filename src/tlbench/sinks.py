@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from tlbench import console
-from tlbench.columns import Column, Fitted
+from tlbench.columns import Column, FittedTable
 from tlbench.errors import ConfigError
 from tlbench.run import atomic
 
@@ -59,7 +59,7 @@ class TableSink:
 
     def close(self) -> None:
         if self.rows:
-            console.out.print(Fitted(self.COLUMNS, self.rows))
+            console.out.print(FittedTable(self.COLUMNS, self.rows))
 
 
 class CsvSink:
