@@ -103,7 +103,11 @@ class Store:
     def _blocks(self, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every valid block by its name, mapped from disk; damaged ones are removed."""
         blocks = dict(known)
-        for path in sorted(self.folder.glob("*.npy")):
+        try:
+            paths = sorted(self.folder.iterdir())
+        except FileNotFoundError:
+            return blocks
+        for path in paths:
             if path.name in blocks or not BLOCK.fullmatch(path.name):
                 continue
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile

@@ -124,7 +124,8 @@ def clear(root: Path) -> Emptied:
         if facts_in(path) is not None and not path.is_symlink():
             path.unlink(missing_ok=True)
         elif CUT_OFF.fullmatch(path.name) and not path.is_symlink():
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError), held(root / f"{path.name[1:25]}{LOCK}", wait=False):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif path.name.endswith(LOCK) and NAME.fullmatch(path.stem):
             with contextlib.suppress(OSError), held(path, wait=False):
                 pass  # one that a crash left: it goes as any lock does, at its end
