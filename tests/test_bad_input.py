@@ -53,6 +53,9 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("train", "strategy.stages=3"), "Expected one: 'strategy.stages=[...]'"),
     (("train", "optimizer.arguments=3"), "'optimizer.arguments={name:value}'"),
     (("train", "@new"), "Expected key=value"),
+    (("train", "an_empty_folder"), "data=image_folder data.root=an_empty_folder"),
+    (("train", "data=an_empty_folder"), "data=image_folder data.root=an_empty_folder"),
+    (("train", "data=a_file"), "Expected one of: cifar10"),
     (("train", "head.name=a b("), """'head.name='"'"'a b('"'"''"""),
     (("train", "data=digits", "data.root=photos"), "add data=image_folder"),
     # the user's own YAML

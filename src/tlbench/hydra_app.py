@@ -235,10 +235,12 @@ def explain(error: Exception) -> str:
         return _unknown_setting(match[1])
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
-        other = (
-            " Another network of Keras: backbone.application=NAME" if group == "backbone" else ""
-        )
-        return f"Unknown {group} '{name}'. {suggest(name, error.options)}{other}"
+        hint = suggest(name, error.options)
+        if group == "backbone":
+            hint += " Another network of Keras: backbone.application=NAME"
+        if group == "data":
+            hint = _own_pictures(name) or hint
+        return f"Unknown {group} '{name}'. {hint}"
     if match := re.match(r"In '(.*)': \w+ raised while composing config:\s*(.*)", message):
         return f"{match[1]}.yaml cannot be used: {match[2]}."
     if isinstance(cause, OmegaConfBaseException):
@@ -252,9 +254,16 @@ def _unreadable(word: str) -> str:
     """Words for what Hydra's grammar does not hold, and how to give a text that it does not."""
     key, equals, value = word.partition("=")
     if not (equals and re.fullmatch(r"[+~]*[\w./@-]+", key)) or value[:1] in ("[", "{"):
-        return f"'{word}' cannot be read. Expected key=value."
+        return f"'{word}' cannot be read. {_own_pictures(word) or 'Expected key=value.'}"
     better = shlex.quote(f"{key}={quoted(value)}")
     return f"'{word}' cannot be read. Expected key=value; a text with such characters in quotes: {better}"
+
+
+def _own_pictures(name: str) -> str:
+    """What to type where a folder's name stands for the data."""
+    if not Path(name).is_dir():
+        return ""
+    return f"For your own pictures: data=image_folder {shlex.quote(setting('data.root', name))}"
 
 
 def _unknown_setting(key: str) -> str:
