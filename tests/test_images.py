@@ -1,6 +1,7 @@
 """Image files of every kind become upright RGB squares, and what is no image is named."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,18 @@ def test_a_file_is_the_same_image_at_any_size_and_its_decoding_says_the_rest(
     assert small.ids == large.ids == streamed.ids
     assert small.decoding == streamed.decoding != large.decoding
     assert f"Pillow {Image.__version__}" in small.decoding
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_colours_of_sixteen_bits_are_as_bright_as_of_eight(tmp_path: Path, bits: int) -> None:
+    """Within what is left of them: Pillow drops the lower 8 of 16 bits."""
+    red = [(channel << bits) >> 8 for channel in RED]
+    rows = (b"\0" + struct.pack(">3H", *red) * 8) * 8
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, body in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        crc = zlib.crc32(kind + body)
+        content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+    (tmp_path / "deep.png").write_bytes(content)
+    pixels = images.decode(tmp_path / "deep.png", 4, "crop")
+    assert near(pixels[1, 1], RED, tolerance=max(1, 2 ** (16 - bits)))

@@ -6,8 +6,9 @@ is, the same for equal images wherever they stand; and `decoding`: all else that
 Pictures of more than 8 bits (16 or 32 bits, signed or not, floats) say in their values what they hold:
 0 is black, and white is the smallest of 1 (floats alone), 255, 1023, 4095, 16383 and 65535 that is no less
 than the largest value. Where values are negative or larger, black and white are the picture's own 0.1 and
-99.9 percentiles. TIFF's "white is zero" is turned round. One rule for each picture by itself, so
-training, `evaluate`, `predict` and an exported model's user all see the same pixels.
+99.9 percentiles. Of 16-bit RGB Pillow keeps the upper 8 bits, and the rule goes by these. TIFF's "white is
+zero" is turned round. One rule for each picture by itself, so training, `evaluate`, `predict` and an exported
+model's user all see the same pixels.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ from tlbench.errors import DataError
 
 DIGEST_BYTES = 16
 # Raised whenever the same file comes to other pixels: cached features are then made anew.
-DECODING = 2
+DECODING = 3
 
 FEWEST_SHADES = 4  # between a picture's darkest and lightest value, of 255
 
@@ -155,8 +156,13 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
             Image.open(io.BytesIO(_without_notes(content)), formats=pictures.formats()) as image,
         ):
             image.draft("RGB", _draft_size(image, size, resize))
+            wide = image.mode == "RGB" and ";16" in str(
+                image.tile
+            )  # what the file holds, gone once it is loaded
             image.load()
-            rgb = _as_rgb(_upright(image), inverted=_white_is_zero(image))
+            upright = _upright(image)
+            upright = _brightened(upright) if wide else upright
+            rgb = _as_rgb(upright, inverted=_white_is_zero(image))
             return np.asarray(_square(rgb, size, resize))
     except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
         reason = str(error)
@@ -226,6 +232,13 @@ def _eight_bits(values: np.ndarray, *, inverted: bool) -> np.ndarray:
     share = np.nan_to_num((wide - low) / max(high - low, np.finfo(float).tiny), posinf=1.0)
     share = np.clip(share, 0, 1)
     return np.rint(255 * (1 - share if inverted else share)).astype(np.uint8)
+
+
+def _brightened(image: Image.Image) -> Image.Image:
+    """Colours of 16 bits, of which Pillow keeps the upper 8, by the same rule as far as these tell."""
+    largest = int(np.asarray(image).max())
+    white = next(white >> 8 for white in WHITES if white >> 8 >= max(largest, 1))
+    return image.point([min(255, round(v * 255 / white)) for v in range(256)] * 3)
 
 
 def _white_is_zero(image: Image.Image) -> bool:
