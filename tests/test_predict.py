@@ -146,7 +146,7 @@ def test_at_most_two_batches_are_in_memory(
     taken = 0
     for batch, _ in predict._batches(classifier, [Path(f"{i}.png") for i in range(1000)]):
         taken += len(batch)
-        assert decoded[0] <= taken + predict.BATCH_IMAGES
+        assert decoded[0] <= taken + loaded.BATCH_IMAGES
     assert taken == 1000
 
 

@@ -291,7 +291,7 @@ def test_csv_and_markdown(runs, tmp_path, capsys):
     lines = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("|")]
     cells = {line.replace("\\|", "").count("|") for line in lines}
     assert cells == {len(tables.COLUMNS) + 2}
-    assert "out of &lt;b>memory&lt;/b> \\| [red]" in (tmp_path / "t.md").read_text()
+    assert r"out of \<b\>memory\</b\> \| \[red\]" in (tmp_path / "t.md").read_text()
     assert "**PASS**" in (tmp_path / "t.md").read_text()
     assert "MobileNetV3(exp)" in capsys.readouterr().out  # files do not replace the table
 

@@ -3,6 +3,7 @@
 `main` is imported at every key press of tab completion, so nothing heavy is imported at the top.
 """
 
+import io
 import os
 import shlex
 import sys
@@ -51,29 +52,77 @@ Tab completion
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code: 0 done, 1 failed or partly done, 2 bad input, 130 Ctrl-C."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    _open_streams()
+    return _flushed(_ended(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _ended(words: list[str]) -> int:
+    """The exit code of a command, its error told."""
     if "--traceback" in words:
         words.remove("--traceback")
         os.environ["TLBENCH_TRACEBACK"] = "1"
     try:
         return program(words)
     except KeyboardInterrupt:
-        print("tlbench: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except Interrupted as interruption:
         command = interruption.resume_command
         hint = f". Go on with: {command}" if command else ""
-        print(f"tlbench: interrupted by {interruption}{hint}", file=sys.stderr)
+        _say(f"interrupted by {interruption}{hint}")
         return interruption.exit_code
     except BrokenPipeError:  # `tlbench ... | head` closed the pipe: nobody is left to tell
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+        _drop("stdout")
         return 141
     except Exception as error:
         if os.environ.get("TLBENCH_TRACEBACK"):
             raise
         message, code = describe(error)
-        print(f"tlbench: error: {message}", file=sys.stderr)
+        _say(f"error: {message}")
         return code
+
+
+def _say(line: str) -> None:
+    from tlbench import console
+
+    console.say(f"tlbench: {line}")
+
+
+def _open_streams() -> None:
+    """A closed stream (`2>&-`) leads nowhere, before a file takes its number and libraries write into it.
+
+    What an encoding cannot hold is shown as a replacement.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flushed(code: int) -> int:
+    """The exit code once all is written; Python's own end would make 120 of a stream that is gone."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop("stdout")
+        _say(f"error: stdout cannot be written ({error.strerror})")
+        code = code or (141 if isinstance(error, BrokenPipeError) else 1)
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        _drop("stderr")
+    return code
+
+
+def _drop(name: str) -> None:
+    """Send a stream that nobody can read any more nowhere."""
+    setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
 
 
 def program(words: list[str]) -> int:

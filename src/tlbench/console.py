@@ -5,17 +5,20 @@ from the colour-blind safe palette of Okabe and Ito (2008) and serve the plots t
 """
 
 import contextlib
+import io
 import logging
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.segment import Segment
 from rich.text import Text
 from rich.theme import Theme
 
@@ -28,6 +31,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
     "#CC79A7",
 )
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
+JOINERS = "\u200c\u200d"  # they draw nothing and do nothing, and words of some scripts need them
 LEAST_BAR = 12  # cells that a bar and the space around it need
 
 THEME = Theme(
@@ -45,17 +49,81 @@ THEME = Theme(
 
 
 class _Console(Console):
-    """A console whose reader may go away, as in `tlbench ... | head`."""
+    """A console that shows text as text: a name from outside does nothing to the terminal."""
 
     def on_broken_pipe(self) -> None:
-        """Without a reader results are in vain, but progress is not: the work it tells of goes on."""
-        if not self.stderr:
-            raise BrokenPipeError
-        self.quiet = True
+        """Results without a reader are in vain: `tlbench ... | head` ends."""
+        raise BrokenPipeError
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text == "\n" or segment.text.isprintable():
+                yield segment
+            else:
+                lines = map(printable, segment.text.split("\n"))
+                yield Segment("\n".join(lines), segment.style)
 
 
-out = _Console(theme=THEME, highlight=False)
-err = _Console(theme=THEME, highlight=False, stderr=True)
+class _Stderr(io.TextIOBase):
+    """sys.stderr as it is at the moment. It may be closed, full, or a terminal that is gone: what is
+    said there is never the reason that work ends.
+    """
+
+    @property
+    def _now(self) -> TextIO:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._now, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return self._now.isatty()
+        return False
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._now.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._now.flush()
+
+
+# A notebook's kernel shows what is written to its streams: rich's own display would keep it from files.
+_LOOKS: dict[str, Any] = {"theme": THEME, "highlight": False, "force_jupyter": False}
+out = _Console(**_LOOKS)
+err = _Console(**_LOOKS, stderr=True, file=cast(TextIO, _Stderr()))
+
+
+def show(*results: RenderableType, **options: Any) -> None:
+    """Print on stdout what files hold too: that nobody can read it there is no failure of the work."""
+    try:
+        for result in results:
+            out.print(result, **options)
+    except OSError as error:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        say(f"stdout cannot be written ({error.strerror})", style="warn")
+
+
+def say(line: str, style: str | None = None) -> None:
+    """One line on the error console.
+
+    In a file it stays one. On a terminal it breaks between words, unless it holds a command to paste.
+    """
+    whole = not err.file.isatty() or "tlbench " in line
+    err.print(Text(printable(line)), style=style, soft_wrap=whole)
+
+
+def plain(result: RenderableType, width: int) -> str:
+    """What is printed, as text for a file: without colours, whatever asks for them."""
+    file = io.StringIO()
+    Console(file=file, width=width, force_terminal=False, force_jupyter=False).print(result)
+    return file.getvalue()
 
 
 # ---------------------------------------------------------------- progress
@@ -136,17 +204,16 @@ def _clock(seconds: float) -> str:
 def printable(name: object) -> str:
     """A path or a name as one line of text that does nothing to a terminal."""
     text = os.fsencode(name).decode("utf-8", "replace") if isinstance(name, Path) else str(name)
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 class _Lines(logging.Handler):
     """Log records as lines on the error console, above whatever is live there."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        style = "warn" if record.levelno >= logging.WARNING else None
-        # In a file a record is a line; a terminal would break it in the middle of a word.
-        whole = not err.is_terminal
-        err.print(self.format(record), style=style, markup=False, soft_wrap=whole)
+        say(self.format(record), style="warn" if record.levelno >= logging.WARNING else None)
 
 
 def start_logging() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tlbench import artifacts, console, evaluation, hydra_app, loaded, plots
 from tlbench.columns import Column, FittedTable
@@ -22,18 +23,23 @@ log = logging.getLogger(__name__)
 
 # Probabilities of one model differ by so much when sums are taken in another order, as on another machine.
 ROUNDING = 1e-3
-# Frozen features may be computed in a lower precision, which moves single probabilities by more.
+# What training recorded on features of a lower precision may differ by so much from the model in float32.
 LOWER_PRECISION_ACCURACY = 0.01
 SHOWN_CLASSES, SHOWN_PAIRS, SHOWN_MISTAKES = 20, 10, 16
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether an evaluation repeats the recorded one; equal is None where they cannot be compared."""
+    """Whether an evaluation repeats the recorded one.
+
+    equal: True up to rounding only, None where they cannot be compared; explained: unequal by no more
+    than the precision of the record's features accounts for.
+    """
 
     equal: bool | None
     text: str
     greatest_difference: float | None = None
+    explained: bool = False
 
 
 def evaluate(run: Run, overrides: list[str], *, every: bool, config_dir: str | None = None) -> int:
@@ -49,7 +55,7 @@ def evaluate(run: Run, overrides: list[str], *, every: bool, config_dir: str | N
     dataset = classifier.test_data(cfg, recorded.get("test"), every=every)
     rows, labels = dataset.splits["test"], dataset.labels_of("test")
     log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
-    probabilities = classifier.predict(dataset, rows, cfg.batch_size)
+    probabilities = classifier.predict(dataset, rows)
     results = _results(labels, probabilities, dataset, cfg)
     if recorded:
         seen = np.isin(dataset.ids_of("test"), recorded["train"])
@@ -57,7 +63,7 @@ def evaluate(run: Run, overrides: list[str], *, every: bool, config_dir: str | N
     comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
     folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
     _say(results, comparison, folder)
-    return 1 if comparison.equal is False else 0
+    return 1 if comparison.equal is False and not comparison.explained else 0
 
 
 def _device(run: Run) -> str:
@@ -104,7 +110,6 @@ def _compare(
     if old.shape != probabilities.shape or not np.array_equal(old_labels, labels):
         return Comparison(False, "differs from the record: predictions.npz is of other test images")
     difference = float(abs(old - probabilities).max())
-    moved = int((old.argmax(axis=1) != probabilities.argmax(axis=1)).sum())
     stale = _stale_metric(run, labels, old)
     if stale:
         return Comparison(
@@ -114,15 +119,31 @@ def _compare(
         )
     if difference == 0:
         return Comparison(True, "equals the record, bit by bit", difference)
-    changed = f"probabilities by up to {difference:.1e}, {moved} of {len(labels)} classes"
+    changed = _changed(labels, old, probabilities)
     if difference <= ROUNDING:
         return Comparison(True, f"equals the record within rounding: {changed}", difference)
     precision = run.manifest.get("features", {}).get("precision", "float32")
-    accuracies = [evaluation.accuracy(labels, p) for p in (old, probabilities)]
-    if precision != "float32" and abs(np.diff(accuracies)) <= LOWER_PRECISION_ACCURACY:
-        text = f"equals the record within what its {precision} features allow: {changed}"
-        return Comparison(True, text, difference)
+    if precision != "float32":
+        gap = evaluation.accuracy(labels, probabilities) - evaluation.accuracy(labels, old)
+        text = (
+            f"the record was made on {precision} features, this is the model in float32: {changed}"
+        )
+        explained = abs(gap) <= LOWER_PRECISION_ACCURACY
+        return Comparison(False, text, difference, explained)
     return Comparison(False, f"differs from the record: {changed}", difference)
+
+
+def _changed(labels: np.ndarray, old: np.ndarray, new: np.ndarray) -> str:
+    """How much probabilities, classes and accuracy moved."""
+    moved = int((old.argmax(axis=1) != new.argmax(axis=1)).sum())
+    before, after = (evaluation.accuracy(labels, p) for p in (old, new))
+    accuracy = (
+        f"{before:.4f} to {after:.4f} ({after - before:+.4f})" if after != before else "the same"
+    )
+    return (
+        f"probabilities by up to {abs(old - new).max():.1e}, {moved} of {len(labels)} classes, "
+        f"accuracy {accuracy}"
+    )
 
 
 def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> str | None:
@@ -177,6 +198,7 @@ def _write(
         "record": {
             "equal": comparison.equal,
             "text": comparison.text,
+            "explained_by_precision": comparison.explained,
             "greatest_difference": comparison.greatest_difference,
         },
     }
@@ -215,7 +237,7 @@ def _say(results: dict[str, Any], comparison: Comparison, folder: Path) -> None:
     if results["most_confused"]:
         console.out.print(_pairs_table(results["most_confused"]))
     style = {True: "good", False: "bad", None: "hint"}[comparison.equal]
-    console.out.print(comparison.text, style=style, markup=False, soft_wrap=True)
+    console.out.print(Text(comparison.text), style="warn" if comparison.explained else style)
     console.out.print(f"written to [path]{escape(str(folder))}[/]", soft_wrap=True)
 
 

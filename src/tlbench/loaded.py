@@ -15,6 +15,9 @@ from tlbench.errors import DataError, RunError
 from tlbench.hardware import keras, prepare, tf
 from tlbench.run import Run
 
+BATCH_BYTES = 2**26  # of float32 pixels in a batch: what bounds memory
+BATCH_IMAGES = 64
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -33,9 +36,15 @@ class Loaded:
         """Probabilities of a batch of any length; images: (n, size, size, 3) in 0-255."""
         return self._graph(tf.constant(images, tf.float32)).numpy()
 
-    def predict(self, dataset: Dataset, rows: np.ndarray, batch_size: int) -> np.ndarray:
+    @property
+    def batch_size(self) -> int:
+        """Images at a time: what their size lets into memory, whatever the model was trained with."""
+        return max(1, min(BATCH_IMAGES, BATCH_BYTES // (self.size * self.size * 3 * 4)))
+
+    def predict(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Probabilities of rows of a data set in their order, (rows, classes) float32."""
-        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        step = self.batch_size
+        batches = [rows[i : i + step] for i in range(0, len(rows), step)]
         found = []
         with console.progress("evaluating", len(rows), "img") as advance:
             for batch in batches:

@@ -19,9 +19,6 @@ from tlbench.sinks import Prediction
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 2**26  # of float32 pixels in a batch: what bounds memory
-BATCH_IMAGES = 64
-
 
 def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str | None) -> int:
     """Classify what the words name; 1 when something could not be read and the rest went on.
@@ -106,7 +103,7 @@ def _batches(classifier: Loaded, paths: list[Path]) -> Iterator[tuple[Batch, lis
     The next batch is decoded while the caller works on one; there are never more than two in memory.
     """
     size, resize = classifier.size, classifier.cfg.data.resize
-    step = max(1, min(BATCH_IMAGES, BATCH_BYTES // (size * size * 3 * 4)))
+    step = classifier.batch_size
 
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
 

@@ -18,6 +18,7 @@ from tlbench import console
 from tlbench.columns import Column, FittedTable
 from tlbench.errors import ConfigError
 from tlbench.run import atomic
+from tlbench.tables import inert
 
 STDOUT = "-"
 
@@ -63,7 +64,10 @@ class TableSink:
 
 
 class CsvSink:
-    """One line a file: its path, then class and confidence for each of the `top` best."""
+    """One line a file: its path, then class and confidence for each of the `top` best.
+
+    Names are made harmless for a spreadsheet and a terminal; JSON has them exactly.
+    """
 
     def __init__(self, file: TextIO, top: int) -> None:
         self.writer = csv.writer(file, lineterminator="\n")
@@ -75,8 +79,8 @@ class CsvSink:
         if self.heads:
             self.writer.writerow(self.heads)
             self.heads = []
-        cells = [cell for name, share in prediction.best for cell in (name, f"{share:.6f}")]
-        self.writer.writerow([_text(prediction.path), *cells])
+        cells = [cell for name, share in prediction.best for cell in (inert(name), f"{share:.6f}")]
+        self.writer.writerow([inert(_text(prediction.path)), *cells])
 
     def close(self) -> None:
         """Nothing follows the last line."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.markup import escape
 
 from tlbench import artifacts, config, console, page, results, rows, tables, validation, words
 from tlbench.errors import ConfigError, RunError, SweepError
@@ -91,7 +92,7 @@ def launch(
     _show(rows.rows([_result(job) for job in jobs]), folder)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
-            console.err.print(f"job {job.name} failed: {job.last_words}", style="bad", markup=False)
+            console.say(f"job {job.name} failed: {job.last_words}", style="bad")
         raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the others finished.")
     return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED) for job in jobs]
 
@@ -169,6 +170,8 @@ def _run(job: Job, *, several: bool) -> None:
         job.exit_code = 0
         return
     log.info("job %s: %s", job.number, words.command(*job.command[3:]))
+    prefix = f"[{job.number}] " if several else "  "
+    width = str(console.err.width - len(prefix))  # of a line that is passed on
     job.process = subprocess.Popen(
         job.command,
         stdin=subprocess.PIPE,  # closed when this process ends, however it ends: then the job ends too
@@ -176,9 +179,8 @@ def _run(job: Job, *, several: bool) -> None:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={**os.environ, "COLUMNS": str(console.err.width), JOB: "1"},
+        env={**os.environ, "COLUMNS": width, "TTY_COMPATIBLE": "0", JOB: "1"},
     )
-    prefix = f"[{job.number}] " if several else "  "
     with job.process:
         assert job.process.stderr is not None
         for line in job.process.stderr:
@@ -210,7 +212,6 @@ def _record(job: Job) -> None:
 
 def _show(table: list[rows.Row], folder: Path) -> None:
     """The table of all jobs on the terminal; table, page and curves in the sweep's folder."""
-    console.out.print(tables.Terminal(table))
     files = ["table.md", "report.html"]
     write_text(folder / "table.md", tables.markdown(table))
     write_text(folder / "report.html", page.html(table, tables.TOLERANCE))
@@ -223,7 +224,9 @@ def _show(table: list[rows.Row], folder: Path) -> None:
 
         plots.all_curves(histories[:MOST_CURVES], folder / "curves.png")
         files.append("curves.png")
-    console.out.print(f"[hint]{', '.join(files)} and runs in[/] [path]{folder}[/]", soft_wrap=True)
+    console.show(tables.Terminal(table))
+    place = escape(str(folder))
+    console.show(f"[hint]{', '.join(files)} and runs in[/] [path]{place}[/]", soft_wrap=True)
 
 
 def _result(job: Job) -> results.Result:

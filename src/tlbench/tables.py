@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +14,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tlbench import console
 from tlbench.results import FIGURES, PUBLISHED, Result
 from tlbench.rows import Row
 
 TOLERANCE = 0.02  # of the test accuracy against the published one
+# In Markdown: \ ` * ~ [ ] < > & | ! anywhere, the colon of a URL, www., the @ of an address, _ at a word's edge.
+ACTIVE = re.compile(r"[\\`*~\[\]<>&|!@]|:(?=//)|(?<=www)\.|(?<!\w)_|_(?!\w)", re.I)
 NOT_COMPARED = (
     "Runs of a published configuration on another task than its own (all of CIFAR-100's 20 "
     "superclasses, ImageNet weights, 224 pixels) are not compared with it."
@@ -213,9 +217,10 @@ def markdown(rows: Sequence[Row], tolerance: float = TOLERANCE) -> str:
     lines = [_markdown(heads), "|---" + "|--:" * len(COLUMNS) + "|"]
     for row in rows:
         if not row.completed:
-            lines.append(_markdown([row.name, why_unfinished(row), *[""] * (len(COLUMNS) - 1)]))
+            words = (_as_text(row.name), _as_text(why_unfinished(row)))
+            lines.append(_markdown([*words, *[""] * (len(COLUMNS) - 1)]))
             continue
-        name = f"{row.name} ({row.count})" if len(row.runs) > 1 else row.name
+        name = _as_text(row.name) + (f" ({row.count})" if len(row.runs) > 1 else "")
         lines.append(_markdown([name, *(mean_and_spread(row, column) for column in COLUMNS)]))
         misses, published = row.verdict(tolerance), row.first.published
         if misses is not None and published is not None:
@@ -242,19 +247,37 @@ def mean_and_spread(row: Row, column: Column) -> str:
 
 
 def _markdown(cells: Sequence[str]) -> str:
-    """A line of a Markdown table; what is Markdown or HTML in a cell stays text."""
-    plain = (" ".join(cell.split()).replace("<", "&lt;").replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(plain)} |"
+    return f"| {' | '.join(cells)} |"
+
+
+def _as_text(name: str) -> str:
+    """A name in Markdown: what would be a link, an image, HTML or emphasis in it stays text."""
+    return ACTIVE.sub(r"\\\g<0>", console.printable(" ".join(name.split())))
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
     """CSV with a line for each row, figures unrounded, empty where a row has none."""
-    records = [_record(row) for row in rows]
+    records = [
+        {
+            key: inert(value) if isinstance(value, str) else value
+            for key, value in _record(row).items()
+        }
+        for row in rows
+    ]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(records[0]) if records else ["run"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
+
+
+def inert(text: str) -> str:
+    """Text for a cell of a CSV file: no spreadsheet takes it for a formula, no terminal for a command.
+
+    What would begin a formula gets an apostrophe before it, as OWASP advises.
+    """
+    text = console.printable(text)
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 
 from tlbench import (
@@ -201,9 +200,7 @@ def _facts(
 def _write_summary(run: Run, classifier: Classifier) -> None:
     table = layer_table(classifier)
     console.err.print(table)
-    plain = Console(file=io.StringIO(), width=100)
-    plain.print(table)
-    write_text(run.folder / "summary.txt", plain.file.getvalue())  # type: ignore[attr-defined]
+    write_text(run.folder / "summary.txt", console.plain(table, width=100))
 
 
 def _evaluate(
@@ -303,7 +300,7 @@ def _say_results(run: Run, results: dict[str, Any], cfg: Config) -> None:
             "statistics do not fit the weights; set batch_norm.recalibrate=true.",
             *(results["accuracy"], results["inference_accuracy"]),
         )
-    console.out.print(_panel(run, results, cfg))
+    console.show(_panel(run, results, cfg))
 
 
 def _panel(run: Run, results: dict[str, Any], cfg: Config) -> Any:
