@@ -186,8 +186,14 @@ def holds_outputs_only(folder: Path) -> bool:
     """Whether a folder is an output, or holds outputs and no data beside them."""
     if is_output(folder):
         return True
-    inside = [path for path in visible(folder) if path.is_dir() or looks_like_one(path)]
-    return bool(inside) and all(path.is_dir() and holds_outputs_only(path) for path in inside)
+    try:
+        inside = visible(folder)
+    except DataError:  # a closed folder: it is listed where its pictures are looked for
+        return False
+    if any(map(looks_like_one, inside)):
+        return False
+    folders = [path for path in inside if path.is_dir()]
+    return bool(folders) and all(map(holds_outputs_only, folders))
 
 
 def left_out(others: Counter[str], beside: int = 0) -> str:
