@@ -27,10 +27,10 @@ class Preprocessing:
 
 @dataclass
 class Backbone:
-    """One function of keras.applications and what it expects."""
+    """A function of keras.applications, or null for the model in `weights`, and what it expects."""
 
     name: str
-    application: str
+    application: str | None
     weights: str | None
     image_size: int
     preprocessing: Preprocessing | None
@@ -104,12 +104,16 @@ class Augment:
 
 @dataclass
 class Stage:
-    """One call of fit. `trainable`: true, false, or the first backbone layer to train."""
+    """One call of fit. `trainable`: true, false, or the first backbone layer to train.
+
+    warmup: share of the stage's steps, 0-1, in which the rate rises; null: the schedule's.
+    """
 
     name: str
     trainable: Any
     epochs: int
     learning_rate: float | None
+    warmup: float | None
 
 
 @dataclass
@@ -136,8 +140,12 @@ class Features:
 
 @dataclass
 class BatchNorm:
-    """What is done for moving statistics; momentum: "auto", null or 0-1; recalibrate: "auto" or bool."""
+    """What is done for moving statistics; momentum: "auto", null or 0-1; recalibrate: "auto" or bool.
 
+    statistics: what a backbone that trains normalizes by, "batch", "adapted" or "frozen".
+    """
+
+    statistics: str
     momentum: Any
     recalibrate: Any
 

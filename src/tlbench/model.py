@@ -20,7 +20,9 @@ class Classifier:
     """One network in three views that share their weights."""
 
     model: keras.Model  # (batch, height, width, 3) in 0-255 -> (batch, classes) probabilities
-    backbone: keras.Model  # the keras.applications network inside it
+    backbone: (
+        keras.Model
+    )  # the pretrained network inside it, (batch, height, width, 3) -> maps of features
     head: keras.Model  # (batch, features) -> (batch, classes): what follows the pooled features
 
     def set_trainable(self, trainable: bool | str) -> None:
@@ -91,6 +93,8 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
 
 
 def _backbone(cfg: config.Backbone) -> keras.Model:
+    if cfg.application is None:
+        return weights.as_backbone(cfg.weights or "", cfg.image_size)
     function = _application(cfg.application)
     shape = (cfg.image_size, cfg.image_size, 3)
     downloaded = "imagenet" if cfg.weights == "imagenet" else None

@@ -232,6 +232,7 @@ def _evaluate(
         "train_accuracy": state.history[state.kept - 1]["accuracy"],
         "inference_accuracy": sampled,
         "val_accuracy": validated,
+        "val_loss": evaluation.loss(dataset.labels_of("validation"), others[0]),
         "epochs": len(state.history),
         "kept_epoch": state.kept,
         "stopped_early": fitted.stopped,

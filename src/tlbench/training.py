@@ -62,6 +62,8 @@ class Trainer:
         if state.history:
             log.info("Going on after %d epochs and %d steps", len(state.history), state.step)
         own_momentum = batch_norm.own_momentum(self.classifier.backbone)
+        if self._adapts and state == State():
+            self._adapt()
         for stage in self.cfg.strategy.stages[state.stage :]:
             source, frozen = self._source(stage, state)
             kept = self._fit(source, stage, state)
@@ -73,6 +75,25 @@ class Trainer:
             stopped = state.stopped
             state = state.next_stage()
         return Fitted(state, stopped, frozen)
+
+    @property
+    def _adapts(self) -> bool:
+        """Whether the backbone's moving statistics are fitted to the training images before all else."""
+        return self.cfg.batch_norm.statistics == "adapted"
+
+    def _adapt(self) -> None:
+        log.info("Fitting batch normalization's statistics to the training images")
+        self.classifier.set_trainable(True)
+        network = accelerate(self.classifier.model, "float32")
+        source = inputs.from_images(network, self.dataset, self.cfg)
+        self._fit_statistics(source)
+        self.classifier.model.set_weights(network.get_weights())
+
+    def _fit_statistics(self, source: Source) -> None:
+        """Moving statistics of all training images, in batches as mixed as those of an epoch."""
+        batches = inputs.shuffled(source, self.dataset, self.cfg, range(1))
+        with source.told(), enough_memory(f"batch_size={self.cfg.batch_size}"):
+            batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
 
     def _source(self, stage: Stage, state: State) -> tuple[Source, Features | None]:
         """What the stage trains, and on what: the head on cached features, or a faster copy of all."""
@@ -86,7 +107,10 @@ class Trainer:
             state.features_seconds += time.perf_counter() - began
             _say_saved(frozen, self.dataset, stage)
             return inputs.from_features(self.classifier, frozen), frozen
-        network = accelerate(self.classifier.model, self.precision.policy)
+        frozen_statistics = self.cfg.batch_norm.statistics == "frozen"
+        network = accelerate(
+            self.classifier.model, self.precision.policy, frozen_statistics=frozen_statistics
+        )
         batch_norm.set_momentum(network, self.cfg.batch_norm.momentum, self.steps)
         return inputs.from_images(network, self.dataset, self.cfg), None
 
@@ -94,15 +118,14 @@ class Trainer:
         self, source: Source, stage: Stage, own_momentum: float, kept: int, state: State
     ) -> bool:
         """Recompute moving statistics that saw too few steps, in `kept` epochs; whether they had."""
-        if stage.trainable is False or not batch_norm.needs_recalibration(
+        frozen = stage.trainable is False or self.cfg.batch_norm.statistics == "frozen"
+        if frozen or not batch_norm.needs_recalibration(
             self.cfg.batch_norm, own_momentum, self.steps * kept
         ):
             return False
         began = time.perf_counter()
         log.info("Recomputing batch normalization's statistics over the training images")
-        batches = inputs.shuffled(source, self.dataset, self.cfg, range(1))
-        with source.told():
-            batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
+        self._fit_statistics(source)
         state.seconds += time.perf_counter() - began
         return True
 
@@ -129,7 +152,8 @@ class Trainer:
         display = LiveDisplay(stage, self.cfg.batch_size, images, validating)
         stopping = EarlyStopping(self.cfg.early_stopping.patience)
         keeper = Keeper(self.checkpoint, state, stopping, history, self.interrupts)
-        if state.stage and source.cheap_steps:  # earlier stages may have trained the backbone
+        # Earlier stages may have trained the backbone, or its statistics were fitted.
+        if (state.stage or self._adapts) and source.cheap_steps:
             keeper.base = checkpoint.values(self.classifier.backbone.weights)
         keeper.mid_epoch = not source.cheap_steps  # epochs on features are too short to split
         keeper.restore(network)
@@ -219,7 +243,8 @@ def _steps_at_once(steps: int) -> int:
 def _optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
     rates = cfg.optimizer.learning_rate
     own = rates.frozen if stage.trainable is False else rates.trained
-    rate = _schedule(cfg.schedule, stage.learning_rate or own, steps * stage.epochs)
+    warmup = cfg.schedule.warmup if stage.warmup is None else stage.warmup
+    rate = _schedule(cfg.schedule, stage.learning_rate or own, steps * stage.epochs, warmup)
     known: dict[str, Any] = {
         n: value for n, value in vars(keras.optimizers).items() if inspect.isclass(value)
     }
@@ -235,9 +260,12 @@ def _optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimi
         ) from error
 
 
-def _schedule(cfg: config.Schedule, rate: float, steps: int) -> Any:
-    """The learning rate over a stage: Keras's cosine with warm-up, or a constant after a warm-up."""
-    warmup = round(cfg.warmup * steps)
+def _schedule(cfg: config.Schedule, rate: float, steps: int, share: float) -> Any:
+    """The learning rate over a stage: Keras's cosine with warm-up, or a constant after a warm-up.
+
+    share: of the steps, in which the rate rises from zero.
+    """
+    warmup = round(share * steps)
     if cfg.name == "constant" and not warmup:
         return rate
     return keras.optimizers.schedules.CosineDecay(

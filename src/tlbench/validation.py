@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from tlbench import config as schema
+from tlbench import modelfile
 from tlbench.config import BatchNorm, Config, Data, Preprocessing
 from tlbench.errors import ConfigError, suggest
 from tlbench.words import expanded, literal
@@ -22,6 +23,7 @@ CHOICES = {
     "precision": PRECISIONS,
     "features.precision": PRECISIONS,
     "features.engine": ("auto", "tensorflow", "openvino"),
+    "batch_norm.statistics": ("adapted", "batch", "frozen"),
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
@@ -52,7 +54,7 @@ def load(source: DictConfig | Path) -> Config:
         raw = _read(source) if isinstance(source, Path) else source
         composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
         _check_names(composed)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_listed(composed)))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_sized(_listed(composed))))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
@@ -96,6 +98,14 @@ def _listed(composed: Any) -> Any:
     head = composed.get("head") if isinstance(composed, dict) else None
     if isinstance(head, dict) and type(head.get("widths")) is int:
         head["widths"] = [head["widths"]]
+    return composed
+
+
+def _sized(composed: Any) -> Any:
+    """backbone.image_size=null is the size that the model in backbone.weights was made for."""
+    backbone = composed.get("backbone") if isinstance(composed, dict) else None
+    if isinstance(backbone, dict) and backbone.get("image_size", 0) is None:
+        backbone["image_size"] = modelfile.image_size(_absolute(backbone.get("weights")))
     return composed
 
 
@@ -164,6 +174,10 @@ def _check(c: Config) -> None:
     whole = all(isinstance(width, int) and width >= 1 for width in widths)
     _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
     _check_trainable("trainable", c.trainable)
+    own = c.backbone.application is not None or c.backbone.weights not in (None, "imagenet")
+    _require(
+        own, "backbone.weights", c.backbone.weights, "the file of a Keras model, to be the backbone"
+    )
     _check_preprocessing(c.backbone.preprocessing)
     _check_data(c.data)
     _check_batch_norm(c.batch_norm)
@@ -233,5 +247,7 @@ def _check_rates(c: Config) -> None:
         _check_trainable(f"{where}.trainable", stage.trainable)
         _require(stage.epochs >= 1, f"{where}.epochs", stage.epochs, "at least 1")
         rates[f"{where}.learning_rate"] = stage.learning_rate
+        share = stage.warmup is None or 0 <= stage.warmup < 1
+        _require(share, f"{where}.warmup", stage.warmup, "at least 0 and below 1, or null")
     for setting, rate in rates.items():
         _require(rate is None or 0 < rate < float("inf"), setting, rate, "a number above 0")

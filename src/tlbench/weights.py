@@ -46,6 +46,37 @@ def load(backbone: keras.Model, application: Callable[..., keras.Model], path: s
     _assign(backbone, found, path)
 
 
+def as_backbone(path: str, image_size: int) -> keras.Model:
+    """The Keras model in a file as a backbone: up to its global pooling, where it has one.
+
+    image_size: the side, in pixels, of the images it is to take. Raises WeightsError when the file holds
+    no model, or one that takes no such images.
+    """
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        pooling = keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
+        pooled = [layer for layer in model.layers if isinstance(layer, pooling)]
+        output = pooled[-1].input if pooled else model.output
+        if len(output.shape) == 2:  # features already: one position of a map
+            output = keras.layers.Reshape((1, 1, output.shape[-1]))(output)
+        backbone = keras.Model(model.input, output, name="backbone")
+        if backbone.input_shape[1:3] != (image_size, image_size):
+            pixels = keras.Input((image_size, image_size, 3))
+            resized = keras.models.clone_model(backbone, input_tensors=pixels)
+            resized.set_weights(backbone.get_weights())
+            backbone = resized
+    except Exception as error:  # h5py, zipfile and Keras each raise their own
+        raise WeightsError(
+            f"backbone.weights={path} cannot be the backbone for images of {image_size} pixels "
+            f"({_first_line(error)})."
+        ) from error
+    if len(backbone.output_shape) != 4:
+        raise WeightsError(
+            f"backbone.weights={path} gives {backbone.output_shape}. Expected maps of features, or features."
+        )
+    return backbone
+
+
 def digest(model: keras.Model) -> str:
     """SHA-256, in hexadecimal, over every variable's name and value."""
     sha = hashlib.sha256()
