@@ -1,5 +1,6 @@
 """Batch normalization: the failure that lagging statistics cause, its cures, and the fused kernel."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import TINY, Answer
-from tlbench import batch_norm, config
+from conftest import TINY, Answer, make_config
+from tlbench import batch_norm, config, data
 from tlbench.acceleration import FusedBatchNormalization, accelerate
 from tlbench.hardware import keras
 from tlbench.run import Run
@@ -100,7 +101,7 @@ def test_frozen_statistics_stay() -> None:
 def test_when_statistics_are_recomputed(
     setting: str | bool, momentum: float, steps: int, expected: bool
 ) -> None:
-    cfg = config.BatchNorm(momentum="auto", recalibrate=setting)
+    cfg = config.BatchNorm(statistics="batch", momentum="auto", recalibrate=setting)
     assert batch_norm.needs_recalibration(cfg, momentum, steps) is expected
 
 
@@ -187,3 +188,48 @@ def test_frozen_statistics_train_scale_and_offset_alone() -> None:
     for layer, (mean, offset) in zip(batch_norm.layers(copy), before, strict=True):
         np.testing.assert_array_equal(layer.moving_mean.numpy(), mean)
         assert np.abs(layer.beta.numpy() - offset).max() > 0
+
+
+@pytest.mark.parametrize("statistics", ["adapted", "frozen"])
+def test_fine_tuning_takes_over_where_the_probe_ended(
+    tlbench: Callable[..., Answer], tiny_run: Path, statistics: str
+) -> None:
+    """Statistics as they come let the loss jump where every layer begins to train."""
+    settings = (
+        *(*TINY, f"backbone.weights={tiny_run}", "data.limit=600", "batch_size=16", "epochs=1"),
+        *("strategy=probe_finetune", "strategy.stages.0.epochs=4"),
+    )
+    answer = tlbench("train", *settings, f"batch_norm.statistics={statistics}", "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    run = Run.open(Path("run"))
+    with (run.folder / "history.csv").open() as file:
+        probe, first = list(csv.DictReader(file))[-2:]
+    assert (probe["stage"], first["stage"]) == ("probe", "finetune")
+    assert run.metrics()["val_loss"] < 1.2 * float(probe["val_loss"])
+    before, after = (
+        [v for layer in batch_norm.layers(keras.models.load_model(path)) for v in layer.weights[2:]]
+        for path in (tiny_run / "model.keras", run.model)
+    )
+    same = all(
+        np.array_equal(one.numpy(), other.numpy()) for one, other in zip(before, after, strict=True)
+    )
+    assert same is (statistics == "frozen")
+
+
+def test_adapted_statistics_are_those_of_the_training_images(
+    tlbench: Callable[..., Answer], tiny_run: Path
+) -> None:
+    settings = (*TINY, f"backbone.weights={tiny_run}", "trainable=false", "epochs=1")
+    words = ("batch_norm.statistics=adapted", "batch_size=1000", "hydra.run.dir=run")
+    assert tlbench("train", *settings, *words).code == 0
+    first = batch_norm.layers(keras.models.load_model("run/model.keras"))[0]
+    original = keras.models.load_model(tiny_run / "model.keras")
+    dataset = data.load(make_config(*settings).data, 32)
+    images = dataset.images.batch(dataset.splits["train"]).astype("float32")
+    inside = next(layer for layer in original.layers if isinstance(layer, keras.Model))
+    enlarged = keras.Model(
+        original.input, original.layers[original.layers.index(inside) - 1].output
+    ).predict(images, verbose=0)
+    convolved = keras.Model(inside.input, inside.layers[1].output).predict(enlarged, verbose=0)
+    found = first.moving_variance.numpy()
+    np.testing.assert_allclose(found, convolved.var(axis=(0, 1, 2)), rtol=1e-3)

@@ -13,7 +13,11 @@ from tlbench.errors import ConfigError
 from tlbench.hardware import keras
 from tlbench.model import Classifier
 
-BACKBONES = sorted(path.stem for path in (hydra_app.conf_dir() / "backbone").glob("*.yaml"))
+BACKBONES = sorted(
+    path.stem
+    for path in (hydra_app.conf_dir() / "backbone").glob("*.yaml")
+    if path.stem != "file"  # a model of the user's own, in test_weights.py
+)
 
 # The report's total, trainable and non-trainable parameters.
 COUNTS = {

@@ -7,10 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import TINY, make_config
+from conftest import TINY, Answer, make_config
 from tlbench import model, weights
 from tlbench.errors import WeightsError
 from tlbench.hardware import keras
+from tlbench.model import build
 from tlbench.run import Run
 
 
@@ -140,3 +141,60 @@ def test_the_digest_follows_the_values() -> None:
     assert weights.digest(first) == weights.digest(first) != weights.digest(second)
     second.set_weights(first.get_weights())
     assert weights.digest(first) == weights.digest(second)
+
+
+@pytest.mark.parametrize("name", ["whole.keras", "whole.h5", "no top.keras", "features.keras"])
+def test_any_keras_model_is_a_backbone(tmp_path: Path, name: str) -> None:
+    model = network(top=name.startswith("whole"))
+    if name == "features.keras":
+        pooled = keras.layers.GlobalMaxPooling2D()(model.output)
+        model = keras.Model(model.input, keras.layers.Dense(5)(pooled))
+    model.save(tmp_path / name)
+    cfg = make_config(*TINY[:1], "backbone=file", f"backbone.weights={tmp_path / name}")
+    assert cfg.backbone.image_size == 32
+    built = build(cfg, (8, 8, 3), 10)
+    assert built.backbone.output_shape == (None, 1, 1, 256)
+    kernel = model.layers[1].get_weights()[0]
+    np.testing.assert_array_equal(built.backbone.layers[1].get_weights()[0], kernel)
+
+
+def test_a_backbone_of_another_size_keeps_its_weights(tmp_path: Path) -> None:
+    model = network(top=False)
+    model.save(tmp_path / "model.keras")
+    found = weights.as_backbone(str(tmp_path / "model.keras"), 64)
+    assert found.output_shape == (None, 2, 2, 256)
+    for ours, theirs in zip(found.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_own_model_trains(tmp_path: Path, tlbench: Callable[..., Answer]) -> None:
+    network(top=True).save(tmp_path / "my model's.keras")
+    words = (
+        *("train", "data=digits", "data.limit=300", "epochs=1", "trainable=false"),
+        *("backbone=file", f"backbone.weights={tmp_path}/my model's.keras"),
+        "backbone.preprocessing={channel_order:rgb,mean:[127,127,127],std:[128,128,128]}",
+    )
+    answer = tlbench(*words, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    assert tlbench("evaluate", "run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["backbone=file"], "Expected a Keras model to be the backbone"),
+        (["backbone=file", "backbone.weights=none.keras"], "none.keras is no file"),
+        (["backbone=file", "backbone.weights=text.keras"], "does not tell its image size"),
+        (
+            ["backbone=file", "backbone.weights=text.keras", "backbone.image_size=32"],
+            "cannot be the backbone for images of 32 pixels",
+        ),
+    ],
+)
+def test_what_is_no_backbone(
+    tlbench: Callable[..., Answer], words: list[str], message: str
+) -> None:
+    Path("text.keras").write_text("no model")
+    answer = tlbench("train", "data=digits", *words)
+    assert answer.code == 2
+    assert message in answer.error_lines[-1]
