@@ -128,6 +128,20 @@ def test_patterns_and_folders_name_each_file_once(tmp_path: Path) -> None:
     assert "without images" in problems[1]
 
 
+def test_system_files_and_runs_among_the_pictures_are_left_alone(tmp_path: Path) -> None:
+    files = ("a/1.png", "a/._1.png", "a/Thumbs.db", "a/@eaDir/1.png", "outputs/run/plots/c.png")
+    for name in (*files, "a/2.svg", "a/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "outputs/run/manifest.json").write_text('{"config_hash": "0"}')
+    found = predict.find([str(tmp_path)])
+    assert [path.name for path in found.pictures] == ["1.png"]
+    assert (found.unreadable, found.others, found.missed) == ([], {".svg": 1, ".txt": 1}, 1)
+    pattern = predict.find([str(tmp_path / "**" / "*.png"), str(tmp_path / "a" / "._1.png")])
+    names = [path.relative_to(tmp_path).as_posix() for path in pattern.pictures]
+    assert names == ["a/1.png", "outputs/run/plots/c.png", "a/._1.png"]
+
+
 def test_at_most_two_batches_are_in_memory(
     digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
