@@ -5,8 +5,10 @@ import re
 import sys
 from pathlib import Path
 
+import nbformat
 import pexpect
 import pytest
+from nbclient import NotebookClient
 
 from conftest import TINY
 
@@ -15,7 +17,14 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def on_a_terminal(*words: str, columns: int = 80, **environment: str) -> tuple[int, str]:
     """The exit code of a command and all that its terminal was sent, without escapes."""
-    child = pexpect.spawn(
+    child = spawn(*words, columns=columns, **environment)
+    child.expect(pexpect.EOF)
+    child.close()
+    return child.exitstatus, ESCAPES.sub("", child.before)
+
+
+def spawn(*words: str, columns: int = 80, **environment: str) -> pexpect.spawn:
+    return pexpect.spawn(
         sys.executable,
         ["-m", "tlbench", *words],
         dimensions=(24, columns),
@@ -23,9 +32,6 @@ def on_a_terminal(*words: str, columns: int = 80, **environment: str) -> tuple[i
         timeout=240,
         encoding="utf-8",
     )
-    child.expect(pexpect.EOF)
-    child.close()
-    return child.exitstatus, ESCAPES.sub("", child.before)
 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
@@ -39,3 +45,44 @@ def test_a_head_is_trained_on_a_terminal(term: str, monkeypatch: pytest.MonkeyPa
     assert (drawn[-1:] == ["375"]) is (term != "dumb")
     assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
     assert (Path("run") / "metrics.json").is_file()
+
+
+def test_a_notebook_shows_text_and_files_are_whole(tmp_path: Path) -> None:
+    """In a kernel's own process and by `!tlbench`: rich would take a kernel for a display of its own."""
+    words = ["train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run"]
+    cells = [
+        f"from tlbench import cli; print('code', cli.main({words!r}))",
+        f"!{sys.executable} -m tlbench report run",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": tmp_path}}).execute()
+    trained, reported = (
+        "".join(output.get("text", "<no text>") for output in cell.outputs)
+        for cell in notebook.cells
+    )
+    assert "code 0" in trained
+    assert trained.count("finished") == 1
+    assert trained.count("output shape") == 1
+    assert "output shape" in (tmp_path / "run" / "summary.txt").read_text()
+    assert "<no text>" not in trained + reported
+    assert not re.search(
+        r"\x1b\[[0-9;?]*[A-Zhl]", trained
+    )  # colours, and nothing drawn over itself
+    assert re.search(r"run +params +train +val +ep +test", ESCAPES.sub("", reported))
+
+
+def test_a_sweep_is_interrupted_and_goes_on_on_a_terminal(tmp_path: Path) -> None:
+    """Ctrl-C as the terminal sends it, to the sweep and its jobs at once."""
+    folder = ("hydra.sweep.dir=sweep", "epochs=40", "device=cpu")
+    child = spawn("train", "--multirun", *TINY[:-2], "data.limit=300", "seed=0,1", *folder)
+    child.expect(r"\d+/40  loss")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert "resume=sweep" in child.before
+    code, shown = on_a_terminal("train", "--multirun", "resume=sweep")
+    assert code == 0, shown
+    assert "tlbench train resume=" in shown
+    assert re.findall(r"jobs .*?(\d/2)", shown)
+    assert (tmp_path / "sweep" / "table.md").is_file()

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from tlbench import artifacts
+from tlbench.columns import Column, FittedTable
 from tlbench.errors import RunError
 from tlbench.results import Result
 from tlbench.rows import Row
@@ -119,13 +118,17 @@ def _pair(a: Result, b: Result) -> Pair:
 # ---------------------------------------------------------------- words
 
 
+COLUMNS = (
+    Column("seed", "right", rank=1),
+    *(Column("A", "right", rank=3), Column("B", "right", rank=3), Column("A - B", "right")),
+    Column("95 % interval", "right", rank=2),
+    *(Column("only A", "right", rank=4), Column("only B", "right", rank=4), Column("p", "right")),
+)
+
+
 def view(found: Comparison) -> Group:
     """The comparison for the terminal: a line for each pair, and what it says."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for heading in ("seed", "A", "B", "A - B", "95 % interval", "only A", "only B", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for pair in found.pairs:
-        table.add_row(*cells(pair))
+    table = FittedTable(COLUMNS, [cells(pair) for pair in found.pairs])
     title = Text.assemble(("A ", "title"), found.a, ("   B ", "title"), found.b)
     return Group(title, table, Text(conclusion(found)))
 

@@ -142,13 +142,14 @@ class Terminal:
     def _fit(self, width: int) -> tuple[int, list[Column], bool]:
         """The width of the names, the columns beside them, and whether headings are short."""
         names = max((len(row.name) for row in self.rows), default=3)
-        wanted = 17  # "  FAIL evaluation": longer names fold between their words
+        words = (len(word) for row in self.rows for word in row.name.split())
+        wanted = min(max(17, *words, 0), 32)  # "  FAIL parameters"; names fold between their words
         columns = list(COLUMNS)
         while True:
             for short in (False, True):
                 taken = sum(self._width(column, short=short) + 2 for column in columns)
                 if taken + wanted <= width or (short and not columns):
-                    return max(3, min(max(names, 17), width - taken)), columns, short
+                    return max(3, min(max(names, wanted), width - taken)), columns, short
             columns.remove(max(columns, key=lambda column: column.rank))
 
     def _width(self, column: Column, *, short: bool) -> int:
