@@ -317,3 +317,27 @@ def test_superclass_accuracy() -> None:
         evaluation.superclass_accuracy(labels, probabilities, names, {**above, "x": ["truck"]})
     with pytest.raises(ConfigError, match="cat"):
         evaluation.superclass_accuracy(labels, probabilities, names, {**above, "x": ["cat"]})
+
+
+def test_says_how_much_of_what_moved() -> None:
+    """Four images, worked out by hand: one of four is now taken for another class, wrongly."""
+    from tlbench.evaluate import _changed
+
+    labels = np.array([0, 1, 0, 1])
+    old = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
+    new = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
+    assert _changed(labels, old, new) == (
+        "probabilities by up to 2.0e-01, 1 of 4 classes, accuracy 0.7500 to 0.5000 (-0.2500)"
+    )
+    assert _changed(labels, old, old).endswith("0 of 4 classes, accuracy the same")
+
+
+@pytest.mark.parametrize(("size", "images"), [(32, 64), (224, 64), (1024, 5), (8192, 1)])
+def test_a_batch_is_what_memory_holds(size: int, images: int) -> None:
+    """At most 64 MiB of float32 pixels, whatever batch the head was trained with."""
+    from types import SimpleNamespace
+
+    from tlbench.loaded import Loaded
+
+    model = SimpleNamespace(input_shape=(None, size, size, 3))
+    assert Loaded(None, None, model).batch_size == images  # type: ignore[arg-type]
