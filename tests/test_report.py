@@ -29,11 +29,13 @@ from tlbench import (
 )
 from tlbench.console import THEME
 from tlbench.errors import RunError
-from tlbench.run import Run, write_json
+from tlbench.files import write_json
+from tlbench.run import Run
 
 ALL = {"fc", "exp0", "exp1", "exp2", "digits", "late", "now"}
 REASON = "out of <b>memory</b> | [red]"
 CLASSES = [f"class {i}" for i in range(20)]
+UNDER_WAY: list[Run] = []
 
 
 composed = functools.cache(make_config)
@@ -64,7 +66,9 @@ def make_run(
         },
     }
     run = Run.start(folder, cfg, "tlbench train " + " ".join(overrides), facts)
-    if status not in ("running", "completed"):
+    if status == "running":
+        UNDER_WAY.append(run)  # which holds its folder as long as it lives
+    elif status not in ("killed", "completed"):
         run.record(status=status, **({"reason": reason} if reason else {}))
     if status != "completed":
         return folder
@@ -179,6 +183,15 @@ def test_unfinished_runs_are_rows_with_their_reason(runs, capsys):
     assert found["xception default cifar100"]["status"] == "running"
     report(runs)
     assert f"failed: {REASON}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_run_that_was_killed_says_how_to_go_on(tmp_path, capsys):
+    make_run(tmp_path / "a b", status="killed")
+    (row,) = as_json(capsys, tmp_path)["rows"]
+    assert row["status"] == "killed"
+    assert row["reason"] == "go on with: tlbench train 'resume=a b'"
+    report(tmp_path, "--where", "status=killed")
+    assert row["reason"] in " ".join(capsys.readouterr().out.split())
 
 
 def test_wilson_interval():

@@ -28,8 +28,8 @@ import numpy as np
 
 from tlbench import console, memory
 from tlbench.errors import RunError
+from tlbench.files import atomic, checksum, write_json
 from tlbench.images import Images
-from tlbench.run import atomic, checksum, write_json
 
 log = logging.getLogger(__name__)
 

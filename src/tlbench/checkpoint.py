@@ -2,15 +2,16 @@
 
 import json
 import logging
-import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tlbench import files
+from tlbench.errors import RunError
+from tlbench.files import atomic
 from tlbench.hardware import keras
-from tlbench.run import atomic
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +66,14 @@ def load(path: Path) -> State:
     if not path.is_file():
         return State()
     try:
-        with np.load(path, allow_pickle=False) as saved:
-            facts = json.loads(str(saved["state"]))
-            facts["arrays"] = {
-                name: [saved[f"{name}/{i}"] for i in range(count)]
-                for name, count in facts["arrays"].items()
-            }
-            return State(**facts)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        saved = files.read_arrays(path, path.stat().st_size)  # np.savez does not compress
+        facts = files.parse_json(str(saved["state"]))
+        facts["arrays"] = {
+            name: [saved[f"{name}/{i}"] for i in range(count)]
+            for name, count in facts["arrays"].items()
+        }
+        return State(**facts)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.warning("%s is damaged (%s): training starts from its beginning", path, error)
         return State()
 
@@ -83,6 +84,8 @@ def values(variables: list[keras.Variable]) -> list[np.ndarray]:
 
 
 def assign(variables: list[keras.Variable], arrays: list[np.ndarray]) -> None:
-    """Put saved values back."""
+    """Put saved values back. Raises RunError when they are of another network."""
+    if [tuple(v.shape) for v in variables] != [array.shape for array in arrays]:
+        raise RunError("The checkpoint is of another network. Remove checkpoint/ to begin anew.")
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -16,8 +16,9 @@ from tlbench import artifacts, console, evaluation, hydra_app, loaded, plots
 from tlbench.columns import Column, FittedTable
 from tlbench.config import Config
 from tlbench.data import Dataset
+from tlbench.files import write_json
 from tlbench.loaded import Loaded
-from tlbench.run import Run, write_json
+from tlbench.run import Run
 
 log = logging.getLogger(__name__)
 

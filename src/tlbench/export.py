@@ -25,10 +25,11 @@ from tlbench.columns import Column, FittedTable
 from tlbench.converters import Predict
 from tlbench.data import Dataset
 from tlbench.errors import ExportError
+from tlbench.files import file_facts, write_json
 from tlbench.formats import Format
 from tlbench.hardware import muted_stderr
 from tlbench.loaded import Loaded
-from tlbench.run import Run, file_facts, write_json
+from tlbench.run import Run
 
 log = logging.getLogger(__name__)
 

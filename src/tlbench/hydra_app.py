@@ -225,6 +225,14 @@ def candidates(words: list[str]) -> list[str]:
         return plugin._query("train", " ".join([*settled, word]))
 
 
+def defaults() -> dict[str, Any]:
+    """Every setting as `tlbench train` has it when nothing is asked for."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        settings = OmegaConf.to_container(hydra.compose("train"), resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
 def explain(error: Exception) -> str:
     """One line from what Hydra or OmegaConf raised."""
     cause = error.__cause__

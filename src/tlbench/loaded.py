@@ -3,8 +3,10 @@
 import functools
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -34,7 +36,10 @@ class Loaded:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of a batch of any length; images: (n, size, size, 3) in 0-255."""
-        return self._graph(tf.constant(images, tf.float32)).numpy()
+        found = self._graph(tf.constant(images, tf.float32)).numpy()
+        if not np.isfinite(found).all():
+            raise RunError(f"{self.run.model} gives probabilities that are no finite numbers.")
+        return found
 
     @property
     def batch_size(self) -> int:
@@ -96,9 +101,10 @@ def load(run: Run, device: str) -> Loaded:
     Nothing in the folder is executed. Raises RunError when the model is no Keras model, asks for code
     of its own, or does not fit the run's classes.
     """
-    cfg = run.config()
+    cfg = run.config_for_reading()
     prepare(device, cfg.seed)
     try:
+        _check_archive(run.model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an optimizer's state that is not needed here
             model = keras.saving.load_model(run.model, compile=False, safe_mode=True)
@@ -109,8 +115,16 @@ def load(run: Run, device: str) -> Loaded:
     return Loaded(run, cfg, model)
 
 
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for an archive that unpacks to many times its size: weights hardly shrink."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 2**26 + 4 * path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes")
+
+
 def _check(run: Run, model: keras.Model) -> None:
-    """A classifier of square RGB images into the run's classes, or RunError."""
+    """A classifier of square RGB images into the run's classes with finite weights, or RunError."""
     taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     expected = (None, len(run.class_names))
     square = isinstance(taken, tuple) and len(taken) == 4 and taken[3] == 3 and taken[1] == taken[2]
@@ -118,6 +132,12 @@ def _check(run: Run, model: keras.Model) -> None:
         raise RunError(
             f"{run.model} maps {taken} to {given}. Expected square RGB images to {expected[1]} classes."
         )
+    for variable in model.weights:
+        if not np.isfinite(variable.numpy()).all():
+            raise RunError(
+                f"{run.model} has weights that are no finite numbers ({variable.path}): it can predict "
+                "nothing. Train anew, with a lower learning_rate."
+            )
 
 
 def _in_order_of(names: list[str], dataset: Dataset) -> Dataset:

@@ -15,7 +15,7 @@ from tlbench import __version__, artifacts, comparison, evaluation, svg, tables
 from tlbench.comparison import Comparison
 from tlbench.console import GREEN, PALETTE, VERMILION
 from tlbench.errors import RunError
-from tlbench.results import PUBLISHED, Result
+from tlbench.results import PUBLISHED, Result, is_number
 from tlbench.rows import Row
 from tlbench.svg import text
 
@@ -246,7 +246,7 @@ def _class_f1(row: Row, name: str) -> float | None:
         per_class = run.metrics.get("per_class")
         entry = per_class.get(name) if isinstance(per_class, dict) else None
         value = entry.get("f1") if isinstance(entry, dict) else None
-        values += [value] if isinstance(value, int | float) else []
+        values += [value] if is_number(value) else []
     return statistics.fmean(values) if values else None
 
 

@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from tlbench import console, fonts
-from tlbench.run import atomic
+from tlbench.files import atomic
 
 STYLE = {
     "axes.spines.top": False,

@@ -9,9 +9,9 @@ from tlbench import comparison, console, results, rows, tables
 from tlbench.arguments import OUTPUTS, Parser
 from tlbench.comparison import Comparison
 from tlbench.errors import ConfigError, RunError, suggest
+from tlbench.files import write_text
 from tlbench.results import Result
 from tlbench.rows import Row
-from tlbench.run import write_text
 
 EXAMPLE = """\
 tlbench report

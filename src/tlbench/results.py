@@ -1,19 +1,15 @@
 """What run folders hold, read leniently: one that cannot be read is a result too. No TensorFlow."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
+from tlbench import console, validation
 from tlbench.config import NOT_IDENTITY
-from tlbench.errors import RunError
-from tlbench.run import Run, natural
+from tlbench.errors import ConfigError, RunError
+from tlbench.run import Run, find, resume_command
 
 # What a row shows of its runs. All but `size` (bytes of model.keras) stand in metrics.json.
 FIGURES = (
@@ -22,6 +18,8 @@ FIGURES = (
     *("latency_ms", "size"),
 )
 PUBLISHED = FIGURES[:5]
+MOST = 1e15  # of a figure; what is beyond is none
+LONGEST = 500  # characters of a reason
 SPLITS = {"train": 45_000, "validation": 5_000, "test": 10_000}  # of the report
 
 
@@ -30,7 +28,7 @@ class Result:
     """One run as it was found: figures and settings are empty where the run has none."""
 
     folder: Path
-    status: str  # completed, running, failed, interrupted, or damaged: it cannot be read
+    status: str  # completed, running, failed, interrupted, killed, or damaged: it cannot be read
     reason: str = ""
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys -> values
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +58,7 @@ class Result:
         """The published row that stands beside this run's configuration, if one does."""
         keys = ("label", *PUBLISHED)
         found = {key: self.settings.get(f"published.{key}") for key in keys}
-        whole = found["label"] is not None and all(_is_number(found[key]) for key in PUBLISHED)
+        whole = found["label"] is not None and all(is_number(found[key]) for key in PUBLISHED)
         return found if whole else None
 
     @property
@@ -83,54 +81,49 @@ def collect(paths: Sequence[Path]) -> list[Result]:
         if not path.is_dir():
             what = "is no folder" if path.exists() else "does not exist"
             raise RunError(f"{path} {what}. Give run folders, or folders that hold them.")
-    manifests = {m.resolve(): m for path in paths for m in path.rglob("manifest.json")}
-    runs = {manifest.parent for manifest in manifests}
-    for manifest in [m for m in manifests if not runs.isdisjoint(m.parent.parents)]:
-        del manifests[manifest]  # a file of that name within a run is something else
-    if not manifests:
+    folders = find(paths)
+    if not folders:
         shown = ", ".join(map(str, paths))
         raise RunError(f"No run in {shown}. `tlbench train` makes one.")
-    return [read(path.parent) for path in sorted(manifests.values(), key=natural)]
+    return [read(folder) for folder in folders]
 
 
 def read(folder: Path) -> Result:
     """A run as it is; one that cannot be read is `damaged`, with the reason."""
     try:
         run = Run.open(folder)
-        _check_manifest(run)
         settings = _settings(run)
         metrics = _metrics(run) if run.status == "completed" else {}
     except RunError as error:
-        return Result(folder, "damaged", str(error))
-    reason = str(run.manifest.get("reason") or "")
-    if run.status == "running":
-        reason = f"started {str(run.manifest.get('started', '?'))[:16].replace('T', ' ')}"
-    return Result(folder, run.status, reason, settings, run.manifest, metrics)
+        return Result(folder, "damaged", console.printable(error)[:LONGEST])
+    status = "killed" if run.killed else run.status
+    reason = console.printable(_reason(run, status))[:LONGEST]
+    return Result(folder, status, reason, settings, run.manifest, metrics)
 
 
-def _check_manifest(run: Run) -> None:
-    """Refuse what is not shaped as a run writes it, so that later steps need not doubt it."""
-    for key in ("data", "hardware", "versions"):
-        if not isinstance(run.manifest.get(key, {}), dict):
-            raise RunError(f"{run.folder / 'manifest.json'} is damaged ({key} is no record).")
-    data = run.manifest.get("data", {})
-    names, images = data.get("class_names", []), data.get("images", {})
-    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise RunError(f"{run.folder / 'manifest.json'} is damaged (class_names are no names).")
-    if not (isinstance(images, dict) and all(map(_is_number, images.values()))):
-        raise RunError(f"{run.folder / 'manifest.json'} is damaged (images are no counts).")
+def _reason(run: Run, status: str) -> str:
+    """Why a run has no figures yet, or a completed one not those of its extension."""
+    if status == "killed":
+        return f"go on with: {resume_command(run.folder)}"
+    if status == "running":
+        return f"started {str(run.manifest.get('started', '?'))[:16].replace('T', ' ')}"
+    if run.extension:
+        return (
+            f"its extension to {run.extension['epochs']} epochs is not completed: "
+            f"{resume_command(run.folder)}"
+        )
+    return " ".join(str(run.manifest.get("reason") or "").split())
 
 
 def _settings(run: Run) -> dict[str, Any]:
     """config.yaml as dotted keys; not held against the schema: runs of old stay readable."""
-    path = run.file("config.yaml")
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
-        raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
-    if not isinstance(tree, dict) or not tree:
-        raise RunError(f"{path} is damaged (it holds no settings).")
-    return flatten(tree)
+        settings = flatten(validation.read(run.file("config.yaml")))
+    except ConfigError as error:
+        raise RunError(str(error)) from None
+    if not isinstance(settings.get("seed"), int | None):
+        raise RunError(f"{run.folder / 'config.yaml'} is damaged (seed is no number).")
+    return settings
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -150,18 +143,16 @@ def _metrics(run: Run) -> dict[str, Any]:
     found = run.metrics()
     if not found:
         raise RunError(f"{run.folder} is a completed run without metrics.json.")
-    if not isinstance(found, dict):
-        raise RunError(f"{path} is damaged (it holds no figures).")
     for key in (*FIGURES, "test_images"):
-        if found.get(key) is not None and not _is_number(found[key]):
+        if found.get(key) is not None and not is_number(found[key]):
             raise RunError(f"{path} is damaged ({key} is no number).")
     if not 0 <= (found.get("evaluation") or 0) <= 1:
         raise RunError(f"{path} is damaged (evaluation is no share).")
     if (found.get("test_images") or 1) < 1:
         raise RunError(f"{path} is damaged (test_images is no count).")
-    model = run.folder / "model.keras"
-    return {**found, "size": model.stat().st_size if model.is_file() else None}
+    return {**found, "size": run.model.stat().st_size if run.model.is_file() else None}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a figure that a table or a chart can show."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST

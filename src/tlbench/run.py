@@ -2,117 +2,58 @@
 
 import contextlib
 import fcntl
-import hashlib
-import importlib.metadata
-import json
 import logging
 import os
 import platform
-import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-
-from tlbench import validation, words
+from tlbench import files, manifest, validation, versions, words
 from tlbench.config import Config
 from tlbench.errors import ConfigError, RunError
+from tlbench.manifest import Manifest
 
-FORMAT = 1  # of the folder; a newer one is refused by older versions
 RESULTS = (
     *("config.yaml", "images.npz", "history.csv", "metrics.json", "model.keras"),
     "predictions.npz",
 )
-PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
+METRICS_BYTES = 2**24  # no run of ours comes near
 
 log = logging.getLogger("tlbench")
 
 
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, with its suffix, that takes its place when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        # A full disk tells no name, and the temporary one tells nobody anything.
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write JSON whole or not at all; NumPy scalars become plain numbers."""
-    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
-
-
-def file_facts(path: Path) -> dict[str, object]:
-    """SHA-256 and bytes of a file, as a manifest records them."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)
-
-
-def checksum(facts: dict[str, Any]) -> str:
-    """SHA-256 of what a mapping says as JSON, whatever its order and spacing."""
-    text = json.dumps(facts, sort_keys=True, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @dataclass
 class Run:
-    """A run folder. As a context it is `running`, and `completed` or `failed` when the block ends."""
+    """A run folder. As a context it is `running`, and `completed` or `failed` when the block ends.
+
+    Results are written to `new`, and become the run's own when the manifest names them: one rename
+    decides, so a completed run stays as it is until an extension of it is completed. The files are
+    moved to their places after that; a move that was killed is made again.
+    """
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @classmethod
     def start(cls, folder: Path, cfg: Config, command: str, facts: Mapping[str, object]) -> "Run":
         """Take a folder for a new run. Raises RunError when it holds one, or cannot be written."""
-        if (folder / "manifest.json").exists():
+        if (folder / manifest.NAME).exists():
             raise RunError(
                 f"{folder} holds a run already. Choose another folder: hydra.run.dir=..."
             )
-        manifest = {
-            "format": FORMAT,
-            "status": "running",
-            "command": command,
-            "config_hash": cfg.config_hash,
-            "started": _now(),
-            "versions": _versions(),
-            "git_commit": _git_commit(),
-            **facts,
-        }
-        run = cls(folder, manifest)
+        run = cls(folder, manifest.begun(command, cfg.config_hash, facts))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             run._lock()
-            write_text(folder / "config.yaml", cfg.to_yaml())
+            files.write_text(folder / "config.yaml", cfg.to_yaml())
             run.record(files=run._written())
         except OSError as error:
             raise RunError(
-                f"{folder} cannot be written ({error.strerror}). Choose another folder: hydra.run.dir=..."
+                f"{_unwritable(error, folder)} Choose another folder: hydra.run.dir=..."
             ) from error
         return run
 
@@ -124,41 +65,35 @@ class Run:
                 raise RunError(
                     f"{self.folder} cannot go on: its {part} changed ({key} {before} then, {now} now)."
                 )
-        self._lock()
-        write_text(self.folder / "config.yaml", cfg.to_yaml())
-        self.manifest.pop("reason", None)
-        resumed = [*self.manifest.get("resumed", []), {"at": _now(), "command": command}]
-        self.record(
-            status="running",
-            resumed=resumed,
-            config_hash=cfg.config_hash,
-            files=self._written(),
-        )
+        try:
+            self._lock()
+            self._take_up(cfg, command)
+        except OSError as error:
+            raise RunError(
+                f"{_unwritable(error, self.folder)} A run goes on in its own folder."
+            ) from error
         return self
+
+    def _take_up(self, cfg: Config, command: str) -> None:
+        files.write_text(self.new / "config.yaml", cfg.to_yaml())
+        resumed = [*self.manifest.get("resumed", []), {"at": manifest.now(), "command": command}]
+        if self.status == "completed":
+            asked = {"epochs": cfg.epochs, "config_hash": cfg.config_hash}
+            self.record(resumed=resumed, extension={"status": "running", **asked})
+        else:
+            self.manifest.pop("reason", None)
+            self._publish(status="running", resumed=resumed, config_hash=cfg.config_hash)
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
         """Read a run's manifest. Raises RunError when the folder is no run, damaged or of a newer version."""
-        path = folder / "manifest.json"
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(manifest, dict) or "status" not in manifest:
-                raise ValueError("no status")
-        except FileNotFoundError:
-            raise RunError(f"{folder} is no run: it has no manifest.json.") from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}).") from error
-        if manifest.get("format", 0) > FORMAT:
-            raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
-        if manifest.pop("checksum", None) != checksum(manifest):
-            raise RunError(f"{path} is damaged (its checksum is not that of its contents).")
-        return cls(folder, manifest)
+        return cls(folder, manifest.read(folder))
 
     @classmethod
     def finished(cls, folder: Path) -> "Run":
         """A run whose model is there, whole. Raises RunError when it is under way, failed or damaged."""
         run = cls.open(folder)
-        if run.status == "running" and not run._held_elsewhere():
+        if run.killed:
             raise RunError(f"{folder} was killed. Go on with: {resume_command(folder)}")
         if run.status == "running":
             raise RunError(f"{folder} is still running. Wait until it is completed.")
@@ -166,7 +101,7 @@ class Run:
             reason = run.manifest.get("reason", "no reason was recorded")
             raise RunError(f"{folder} {run.status} and has no finished model: {reason}")
         if not run.class_names:
-            raise RunError(f"{folder / 'manifest.json'} is damaged (no class names).")
+            raise RunError(f"{folder / manifest.NAME} is damaged (no class names).")
         run.file("model.keras")
         return run
 
@@ -175,79 +110,158 @@ class Run:
         return self.manifest["status"]
 
     @property
+    def killed(self) -> bool:
+        """Whether the run ended without a word: it says that it is running, and no process does."""
+        return self.status == "running" and not self._held_elsewhere()
+
+    @property
+    def extension(self) -> dict[str, Any]:
+        """More epochs of a completed run that are not completed: epochs, status, reason; else empty."""
+        return self.manifest.get("extension", {})
+
+    @property
+    def new(self) -> Path:
+        """The folder for results that are not the run's own yet."""
+        folder = self.folder / ".new"
+        if folder.is_symlink():  # of a run from elsewhere: it could lead anywhere
+            folder.unlink()
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
     def model(self) -> Path:
         """The trained classifier, a Keras file."""
-        return self.folder / "model.keras"
+        return self._place("model.keras")
 
     @property
     def class_names(self) -> list[str]:
         """The classes in label order; empty before the data is known."""
-        data = self.manifest.get("data")
-        names = data.get("class_names") if isinstance(data, dict) else None
-        return [str(name) for name in names] if isinstance(names, list) else []
+        return self.manifest.get("data", {}).get("class_names", [])
 
     def file(self, name: str) -> Path:
         """A file that the run wrote, held against its SHA-256. Raises RunError when it is missing or another."""
-        path = self.folder / name
+        path, recorded = self._place(name), self.manifest.get("files", {}).get(name)
         try:
-            found = file_facts(path)
+            # The size first: what somebody else put there may be endless.
+            size = recorded.get("bytes") if isinstance(recorded, dict) else None
+            if path.stat().st_size == size and files.file_facts(path) == recorded:
+                return path
         except FileNotFoundError:
             raise RunError(f"{self.folder} has no {name}.") from None
         except OSError as error:
             raise RunError(f"{path} cannot be read ({error.strerror}).") from error
-        if found != self._files.get(name):
-            raise RunError(f"{path} is damaged: it is not what the run wrote. Put it back.")
-        return path
-
-    @property
-    def _files(self) -> dict[str, Any]:
-        """SHA-256 and bytes of each file of RESULTS, by name."""
-        files = self.manifest.get("files")
-        return files if isinstance(files, dict) else {}
+        raise RunError(f"{path} is damaged: it is not what the run wrote. Put it back.")
 
     def config(self) -> Config:
-        """The resolved configuration of the run."""
+        """The resolved configuration. Raises RunError when another version of tlbench wrote it."""
+        path, tree = self._settings()
+        if odd := versions.compare(tree):
+            raise RunError(
+                f"{self._written_elsewhere}: {odd}. Go on with that version, or train anew."
+            )
+        return _checked(path, tree)
+
+    def config_for_reading(self) -> Config:
+        """The resolved configuration; what another version's lacks is as this version has it."""
+        path, tree = self._settings()
+        if not versions.compare(tree):
+            return _checked(path, tree)
+        from tlbench import hydra_app
+
+        tree, odd = versions.completed(tree, hydra_app.defaults())
+        decisive = [f"{key}={value}" for key, value in odd.lacking.items() if key[:5] == "data."]
+        if decisive:
+            log.warning("%s; taken as here: %s", self._written_elsewhere, ", ".join(decisive))
+        return _checked(path, tree)
+
+    def _settings(self) -> tuple[Path, dict[str, Any]]:
         path = self.file("config.yaml")
         try:
-            return validation.load(path)
+            return path, validation.read(path)
         except ConfigError as error:
-            raise RunError(f"{path} is damaged ({error}).") from error
+            raise RunError(str(error)) from error
+
+    @property
+    def _written_elsewhere(self) -> str:
+        version = self.manifest.get("versions", {}).get("tlbench", "unknown")
+        return f"{self.folder} was written by another version of tlbench ({version})"
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; empty before the run is evaluated."""
-        if "metrics.json" not in self._files:
+        if "metrics.json" not in self.manifest.get("files", {}):
             return {}
         path = self.file("metrics.json")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            found = files.read_json(path, METRICS_BYTES)
+        except (OSError, ValueError) as error:
             raise RunError(f"{path} is damaged ({error}).") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{path} is damaged (it holds no figures).")
+        return found
 
     def complete(self) -> None:
         """Record that the run ended well, and what its files hold."""
-        self.record(status="completed", finished=_now(), files=self._written())
+        extension = self.manifest.pop("extension", {})
+        config_hash = extension.get("config_hash", self.manifest.get("config_hash"))
+        self._publish(status="completed", finished=manifest.now(), config_hash=config_hash)
 
     def record(self, **facts: object) -> None:
         """Add facts to the manifest."""
         self.manifest.update(facts)
-        self._save()
+        manifest.write(self.folder, self.manifest)
+
+    def _publish(self, **facts: object) -> None:
+        """Make what lies in `new` the run's own, together with the facts."""
+        self.record(**facts, files=self._written(), moving=True)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Finish what a publication began: its files go to their places. Other new ones are dropped."""
+        if self.manifest.get("moving"):
+            for path in sorted(self.new.rglob("*")):
+                place = self.folder / path.relative_to(self.new)
+                if path.is_dir():
+                    place.mkdir(exist_ok=True)
+                elif not path.name.startswith(files.TEMPORARY):
+                    path.replace(place)
+        shutil.rmtree(self.new)
+        if self.manifest.pop("moving", False):
+            self.record()
+
+    def _place(self, name: str) -> Path:
+        """Where a file of the run lies, be it that a publication was killed before it moved it."""
+        new = self.folder / ".new" / name
+        return new if self.manifest.get("moving") and new.exists() else self.folder / name
+
+    def _written(self) -> dict[str, object]:
+        """What each file of RESULTS holds, the new one where there is one."""
+        found: dict[str, object] = {}
+        for name in RESULTS:
+            for path in (self.folder / name, self.new / name):
+                if path.is_file():
+                    found[name] = files.file_facts(path)
+        return found
 
     def _lock(self) -> None:
-        """Keep every other process out of the folder for the life of this one."""
-        file = (self.folder / ".lock").open("a+")
+        """Keep every other process out of the folder for the life of this one, and tidy it up."""
+        self._held = files.append(self.folder / ".lock")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise RunError(f"{self.folder} is in use by {file.read().strip()}.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        self._held = file
+            self._held.seek(0)
+            holder = " ".join(self._held.read(200).split())
+            raise RunError(f"{self.folder} is in use by {holder}.") from None
+        self._held.truncate(0)
+        self._held.write(f"process {os.getpid()} on {platform.node()}")
+        self._held.flush()
+        self._said = files.append(self.folder / "train.log")
+        self._settle()
+        for folder in (self.folder, self.folder / "checkpoint", self.folder / "plots"):
+            files.remove_temporaries(folder)
 
     def _held_elsewhere(self) -> bool:
         """Whether a process trains in the folder."""
-        with contextlib.suppress(OSError), (self.folder / ".lock").open() as file:
+        with contextlib.suppress(OSError), files.opened(self.folder / ".lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -255,9 +269,9 @@ class Run:
         return False
 
     def __enter__(self) -> Self:
-        self._log_file = logging.FileHandler(self.folder / "train.log", encoding="utf-8")
-        self._log_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(self._log_file)
+        self._logger = logging.StreamHandler(self._said)
+        self._logger.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(self._logger)
         return self
 
     def __exit__(
@@ -273,36 +287,52 @@ class Run:
             reason = " ".join(str(error).split()) or type(error).__name__
             log.debug("%s", reason, exc_info=error)
             with contextlib.suppress(OSError):  # the error itself is what the user has to see
-                self.record(status=status, reason=reason, finished=_now())
-        log.removeHandler(self._log_file)
-        self._log_file.close()
+                self._record_end(status, reason)
+        log.removeHandler(self._logger)
+        self._said.close()
         self._held.close()
 
-    def _save(self) -> None:
-        sealed = {**self.manifest, "checksum": checksum(self.manifest)}
-        write_json(self.folder / "manifest.json", sealed)
-
-    def _written(self) -> dict[str, object]:
-        return {
-            name: file_facts(self.folder / name)
-            for name in RESULTS
-            if (self.folder / name).is_file()
-        }
+    def _record_end(self, status: str, reason: str) -> None:
+        """Why the run, or the extension of a completed one, did not end well."""
+        if self.status == "completed":
+            self.record(extension={**self.extension, "status": status, "reason": reason})
+        else:
+            self.record(status=status, reason=reason, finished=manifest.now())
 
 
-def find(paths: list[Path]) -> list[Run]:
-    """Every run at or below the paths, in the order of their folders' names."""
-    manifests = sorted({m for path in paths for m in path.rglob("manifest.json")}, key=natural)
-    runs = []
-    for manifest in manifests:
-        with contextlib.suppress(RunError):
-            runs.append(Run.open(manifest.parent))
-    return runs
+def _checked(path: Path, tree: dict[str, Any]) -> Config:
+    try:
+        return validation.load(tree)
+    except ConfigError as error:
+        raise RunError(f"{path} is damaged ({error}).") from error
+
+
+def _unwritable(error: OSError, folder: Path) -> str:
+    return f"{error.filename or folder} cannot be written ({error.strerror})."
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The folders at or below the paths that hold a manifest, each once, in the order of their names.
+
+    What lies within a run is not looked at, and links to folders are not followed.
+    """
+    found: dict[Path, Path] = {}
+    waiting = list(paths)
+    while waiting:  # no recursion: folders can be nested deeper than calls
+        folder = waiting.pop()
+        if os.path.lexists(folder / manifest.NAME):
+            found.setdefault(Path(os.path.realpath(folder)), folder)
+            continue
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            waiting += [
+                Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)
+            ]
+    return sorted(found.values(), key=natural)
 
 
 def resume_command(folder: Path) -> str:
     """What to type to go on with a run."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OSError):  # OSError: the working folder is gone
         folder = folder.relative_to(Path.cwd())
     return words.command("train", words.setting("resume", folder))
 
@@ -310,26 +340,3 @@ def resume_command(folder: Path) -> str:
 def natural(path: Path) -> list[tuple[int, int | str]]:
     """Sorts job 10 of a sweep after job 9."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in path.parts]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout the command was typed in, where there is one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

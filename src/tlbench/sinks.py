@@ -17,7 +17,7 @@ from typing import Protocol, TextIO
 from tlbench import console
 from tlbench.columns import Column, FittedTable
 from tlbench.errors import ConfigError
-from tlbench.run import atomic
+from tlbench.files import atomic
 from tlbench.tables import inert
 
 STDOUT = "-"

@@ -21,9 +21,10 @@ from rich.markup import escape
 
 from tlbench import artifacts, config, console, page, results, rows, tables, validation, words
 from tlbench.errors import ConfigError, RunError, SweepError
+from tlbench.files import write_text
 from tlbench.hydra_app import remove_empty
 from tlbench.interrupts import JOB, Interrupted, Interrupts
-from tlbench.run import Run, write_text
+from tlbench.run import Run
 
 log = logging.getLogger(__name__)
 

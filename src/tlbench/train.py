@@ -28,10 +28,11 @@ from tlbench import (
 from tlbench.config import Config
 from tlbench.data import Dataset
 from tlbench.errors import ConfigError, RunError
+from tlbench.files import atomic, write_json, write_text
 from tlbench.hardware import tf
 from tlbench.interrupts import Interrupts
 from tlbench.model import Classifier
-from tlbench.run import Run, atomic, resume_command, write_json, write_text
+from tlbench.run import Run, resume_command
 from tlbench.summary import layer_table
 from tlbench.training import Fitted
 
@@ -54,8 +55,10 @@ def resume(asked: Config, overrides: list[str], command: str) -> None:
     """
     run = Run.open(Path(asked.resume or ""))
     saved = run.config()
+    if run.extension:
+        saved = _with_epochs(saved, run.extension["epochs"])
     cfg = _extended(saved, asked, overrides)
-    if run.status == "completed" and cfg == saved:
+    if run.status == "completed" and not run.extension and cfg == saved:
         console.out.print(f"{run.folder} is completed: nothing to do.", markup=False)
         return
     if run.status == "completed" and run.metrics().get("stopped_early"):
@@ -129,9 +132,7 @@ def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
                 f"epochs={epochs[1]} would bend the {what} of a run of {epochs[0]} epochs. Train anew, "
                 "or resume without epochs."
             )
-        extended = copy.deepcopy(saved)
-        extended.epochs = epochs[1]
-        extended.strategy.stages[-1].epochs += epochs[1] - epochs[0]
+        extended = _with_epochs(saved, epochs[1])
     else:
         extended = saved
         if epochs:
@@ -141,6 +142,14 @@ def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
             f"{k} is {old} there, {new} here" for k, (old, new) in differences.items()
         )
         raise ConfigError(f"resume={saved.resume or asked.resume} has other settings: {listing}.")
+    return extended
+
+
+def _with_epochs(cfg: Config, epochs: int) -> Config:
+    """A configuration whose last stage ends after so many epochs in all."""
+    extended = copy.deepcopy(cfg)
+    extended.epochs = epochs
+    extended.strategy.stages[-1].epochs += epochs - cfg.epochs
     return extended
 
 
@@ -221,7 +230,7 @@ def _evaluate(
     evaluated = time.perf_counter()
     labels = dataset.labels_of("test")
     seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
-    with atomic(run.folder / "predictions.npz") as temporary:
+    with atomic(run.new / "predictions.npz") as temporary:
         np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
     state = fitted.state
     trained_images = len(dataset.splits["train"]) * len(state.history)
@@ -273,19 +282,19 @@ def _write_results(
     fitted: Fitted,
     results: dict[str, Any],
 ) -> None:
-    with atomic(run.model) as temporary:
+    with atomic(run.new / "model.keras") as temporary:
         classifier.model.save(temporary)
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, fitted.history[0])
     writer.writeheader()
     writer.writerows(fitted.history)
-    write_text(run.folder / "history.csv", table.getvalue())
-    write_json(run.folder / "metrics.json", results)
-    with np.load(run.folder / "predictions.npz") as saved:
+    write_text(run.new / "history.csv", table.getvalue())
+    write_json(run.new / "metrics.json", results)
+    with np.load(run.new / "predictions.npz") as saved:
         counts = evaluation.confusion(
             saved["labels"], saved["probabilities"].argmax(axis=1), len(dataset.class_names)
         )
-    pictures = run.folder / "plots"
+    pictures = run.new / "plots"
     pictures.mkdir(exist_ok=True)
     title = f"test accuracy {results['evaluation']:.4f}"
     plots.curves(fitted.history, run.folder.name, pictures / "curves.png")

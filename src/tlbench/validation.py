@@ -9,14 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from tlbench import config as schema
-from tlbench import modelfile
+from tlbench import files, modelfile
 from tlbench.config import BatchNorm, Config, Data, Preprocessing
 from tlbench.errors import ConfigError, suggest
 from tlbench.words import expanded, literal
 
+MOST_BYTES = 2**18  # of a config.yaml: no run of ours comes near
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CHOICES = {
     "device": ("auto", "cpu", "gpu"),
@@ -48,10 +48,10 @@ SEEDS = ("seed", "data.split_seed")
 SHARES = ("head.dropout", "schedule.warmup", "augment.shift")
 
 
-def load(source: DictConfig | Path) -> Config:
-    """A checked Config from what Hydra composed, or from the config.yaml of a run."""
+def load(source: DictConfig | dict[str, Any] | Path) -> Config:
+    """A checked Config from what Hydra composed, or from the config.yaml of a run or what it holds."""
     try:
-        raw = _read(source) if isinstance(source, Path) else source
+        raw = OmegaConf.create(read(source) if isinstance(source, Path) else source)
         composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
         _check_names(composed)
         merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_sized(_listed(composed))))
@@ -82,15 +82,25 @@ def _check_names(composed: Any) -> None:
             )
 
 
-def _read(path: Path) -> DictConfig:
+def read(path: Path) -> dict[str, Any]:
+    """The settings in the config.yaml of a run. Raises ConfigError for what no run has written."""
     try:
-        raw = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ConfigError(f"{path} is damaged: it is no YAML ({reason}).") from error
-    if not isinstance(raw, DictConfig):
-        raise ConfigError(f"{path} is damaged: it holds no settings.")
-    return raw
+        tree = files.read_yaml(path, MOST_BYTES)
+        if not isinstance(tree, dict) or not tree:
+            raise ValueError("it holds no settings")
+        if _interpolates(tree):  # a run's settings are resolved; these could grow without an end
+            raise ValueError("it holds an interpolation")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}.") from error
+    return tree
+
+
+def _interpolates(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_interpolates, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and re.search(r"(?<!\\)\$\{", value) is not None
 
 
 def _listed(composed: Any) -> Any:
