@@ -5,6 +5,7 @@ import csv
 import functools
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -606,3 +607,22 @@ def test_curves_of_several_runs_are_a_picture(runs, tmp_path):
     plots.all_curves(histories, tmp_path / "curves.png")
     width, height = Image.open(tmp_path / "curves.png").size
     assert width > height > 400
+
+
+def test_tables_go_into_what_is_no_file(runs, tmp_path):
+    """As `--csv /dev/stdout` and `--json >(cat)` do; in a process, which has a stdout of its own."""
+    command = [sys.executable, "-m", "tlbench", "report", str(runs)]
+    done = subprocess.run(
+        [*command, "--csv", "/dev/stdout"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("run,status,")
+    with (tmp_path / "out.json").open("w") as out:
+        subprocess.run([*command, "--json", "/dev/fd/1"], stdout=out, check=True)
+    assert json.loads((tmp_path / "out.json").read_text())["rows"]
+    reader, writer = os.pipe()
+    words = [*command, "--json", f"/dev/fd/{writer}"]
+    done = subprocess.run(words, pass_fds=[writer], capture_output=True, text=True, check=True)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert json.load(pipe)["rows"]
+    assert done.stdout.startswith("run ")

@@ -1,5 +1,7 @@
 """A run's folder through kills, other versions and what somebody else has put there. No TensorFlow."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -253,3 +255,43 @@ def test_numbers_and_nesting_in_json_have_limits() -> None:
         with pytest.raises(ValueError, match=r"deep|64 bits"):
             files.parse_json(text)
     assert files.parse_json(json.dumps({"a": [1.5, 2**62]})) == {"a": [1.5, 2**62]}
+
+
+# ---------------------------------------------------------------- files that a user names
+
+
+def test_a_pipe_is_written_into_and_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("before")
+    (tmp_path / "table.csv").chmod(0o600)
+    (tmp_path / "link.csv").symlink_to("table.csv")
+    with files.destination(tmp_path / "link.csv") as file:
+        file.write("after")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "table.csv").read_text() == "after"
+    assert stat.S_IMODE((tmp_path / "table.csv").stat().st_mode) == 0o600
+    reader, writer = os.pipe()
+    with files.destination(Path(f"/dev/fd/{writer}")) as file:
+        file.write("into a pipe")
+    os.close(writer)
+    assert os.read(reader, 100) == b"into a pipe"
+    os.close(reader)
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "link.csv"}
+
+
+def test_a_write_that_fails_leaves_what_a_user_had(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("before")
+    (tmp_path / "link.csv").symlink_to("table.csv")
+    with pytest.raises(ZeroDivisionError), files.destination(tmp_path / "link.csv") as file:
+        file.write("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "table.csv").read_text() == "before"
+
+
+def test_a_carriage_return_in_a_name_stays_in_its_cell() -> None:
+    text = io.StringIO(newline="")
+    csv.writer(files.CsvLines(text)).writerows([["a\rb.png", "1"], ["c", "2"]])
+    assert text.getvalue() == '"a\rb.png",1\nc,2\n'
+    assert list(csv.reader(io.StringIO(text.getvalue(), newline=""))) == [
+        ["a\rb.png", "1"],
+        ["c", "2"],
+    ]

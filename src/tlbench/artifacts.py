@@ -72,7 +72,7 @@ def image_ids(folder: Path) -> dict[str, np.ndarray]:
         return {}  # a run of an older version, or one that ended before it had read its data
     path = run.file("images.npz")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            return {name: saved[name].astype("S16") for name in saved.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is damaged ({' '.join(str(error).split())}).") from None
+        saved = files.read_arrays(path, PREDICTIONS_BYTES)
+        return {name: saved[name].astype("S16") for name in ("train", "validation", "test")}
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged ({error}).") from None

@@ -174,7 +174,7 @@ def train(words: list[str]) -> None:
         else:
             train.resume(cfg, overrides, command)
 
-    hydra_app.run(words, job)
+    hydra_app.run(hydra_app.in_own_folder(words), job)
 
 
 def summary(words: list[str]) -> None:

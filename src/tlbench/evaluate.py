@@ -62,8 +62,14 @@ def evaluate(run: Run, overrides: list[str], *, every: bool, config_dir: str | N
         seen = np.isin(dataset.ids_of("test"), recorded["train"])
         results |= evaluation.unseen(labels, probabilities, seen)
     comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
-    folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
-    _say(results, comparison, folder)
+    _say(results, comparison)
+    try:
+        folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
+    except OSError as error:
+        place = error.filename or run.folder / "evaluation"
+        log.warning("%s cannot be written (%s): figures only", place, error.strerror)
+        return 1
+    console.out.print(f"written to [path]{escape(str(folder))}[/]", soft_wrap=True)
     return 1 if comparison.equal is False and not comparison.explained else 0
 
 
@@ -232,14 +238,13 @@ def _shortened(name: str) -> str:
 # ---------------------------------------------------------------- what is said
 
 
-def _say(results: dict[str, Any], comparison: Comparison, folder: Path) -> None:
+def _say(results: dict[str, Any], comparison: Comparison) -> None:
     console.out.print(_figures(results))
     console.out.print(_classes_table(results["per_class"]))
     if results["most_confused"]:
         console.out.print(_pairs_table(results["most_confused"]))
     style = {True: "good", False: "bad", None: "hint"}[comparison.equal]
     console.out.print(Text(comparison.text), style="warn" if comparison.explained else style)
-    console.out.print(f"written to [path]{escape(str(folder))}[/]", soft_wrap=True)
 
 
 def _figures(results: dict[str, Any]) -> Table:

@@ -12,6 +12,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
@@ -68,7 +69,7 @@ def destination(path: Path) -> Iterator[TextIO]:
 
     A pipe or a device is written into, and a link stays one.
     """
-    if path.exists() and (not path.is_file() or _is_handle(path)):
+    if is_special(path):
         with path.open("w", encoding="utf-8", newline="", errors="replace") as file:
             yield file
         return
@@ -87,9 +88,23 @@ def is_stdout(path: Path) -> bool:
     return False
 
 
-def _is_handle(path: Path) -> bool:
-    """Whether a path stands for a file that this process has open, as /dev/fd/3 does."""
-    return path.absolute().parts[1:2] in (("dev",), ("proc",))
+def is_special(path: Path) -> bool:
+    """Whether a path is no file to replace: a pipe, a device, or what this process has open, /dev/fd/3."""
+    handle = path.absolute().parts[1:2] in (("dev",), ("proc",))
+    return path.exists() and not path.is_dir() and (handle or not path.is_file())
+
+
+@dataclass
+class CsvLines:
+    """Takes the lines of a csv.writer and ends them as Unix does.
+
+    Only a writer whose own lines end in CR LF quotes a lone CR, without which a file name breaks a line.
+    """
+
+    file: TextIO
+
+    def write(self, line: str) -> None:
+        self.file.write(line.removesuffix("\r\n") + "\n")
 
 
 def append(path: Path) -> TextIO:
@@ -146,7 +161,11 @@ def parse_json(text: str) -> Any:
 
 def read_yaml(path: Path, limit: int) -> Any:
     """What a YAML file of at most `limit` bytes holds, as plain values."""
-    text = read_text(path, limit)
+    return parse_yaml(read_text(path, limit))
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML says, as plain values; raises ValueError as `parse_json` does, and for aliases."""
     try:
         _check_events(yaml.parse(text, Loader=_QUICK))
         value = yaml.load(text, Loader=get_yaml_loader())

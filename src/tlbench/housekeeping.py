@@ -16,7 +16,7 @@ from typing import Any
 from tlbench import console
 from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, read_json
 from tlbench.columns import Column, FittedTable
-from tlbench.run import checksum
+from tlbench.files import checksum
 
 NAME = re.compile(r"[0-9a-f]{24}")
 HEADER = 128  # bytes that NumPy puts before an array's

@@ -24,13 +24,14 @@ from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError
+from yaml import MarkedYAMLError
 
-from tlbench import validation
+from tlbench import files, validation
 from tlbench.config import Config, settings
 from tlbench.errors import ConfigError, RunError, suggest
 from tlbench.words import PATHS, TEMPLATES, expanded, for_hydra, literal, path_of, quoted, setting
 
+ASIDE = ".multirun.yaml"
 Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
 
 
@@ -104,15 +105,34 @@ def sweep_words(words: list[str]) -> list[str]:
     if not (flags.multirun and resumed):
         return words
     folder = path_of(resumed[0])
+    aside = folder / ASIDE
     try:
-        begun = OmegaConf.load(folder / "multirun.yaml").hydra
-        sources = [s.path for s in begun.runtime.config_sources if s.provider == "command-line"]
-        overrides = list(begun.overrides.task)
-    except (OSError, OmegaConfBaseException, YAMLError) as error:
+        text = files.read_text(
+            aside if aside.exists() else folder / "multirun.yaml", validation.MOST_BYTES
+        )
+        begun: Any = OmegaConf.create(files.parse_yaml(text))
+        sources = begun.hydra.runtime.config_sources
+        own = [source.path for source in sources if source.provider == "command-line"]
+        overrides = list(begun.hydra.overrides.task)
+    except (OSError, ValueError, TypeError, AttributeError, OmegaConfBaseException) as error:
         raise RunError(f"resume={folder} is no sweep: it has no readable multirun.yaml.") from error
+    files.write_text(aside, text)  # Hydra writes its own anew, and not at once
     kept = [word for word in words if not word.startswith("resume=")]
     into = setting("hydra.sweep.dir", folder)
-    return [*kept, *overrides, into, *(f"--config-dir={p}" for p in sources)]
+    return [*kept, *overrides, into, *(f"--config-dir={p}" for p in own)]
+
+
+def written(sweep: Path) -> None:
+    """Hydra has written the sweep's multirun.yaml whole: what was kept aside is no longer needed."""
+    (sweep / ASIDE).unlink(missing_ok=True)
+
+
+def in_own_folder(words: list[str]) -> list[str]:
+    """`resume=RUN` with the run's own folder as Hydra's, which would make another one."""
+    for word in words:
+        if word.startswith("resume=") and ((folder := path_of(word)) / "manifest.json").is_file():
+            return [*words, setting("hydra.run.dir", folder)]
+    return words
 
 
 def _check_flags(words: list[str]) -> Namespace:

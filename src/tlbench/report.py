@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlbench import comparison, console, results, rows, tables
+from tlbench import comparison, console, files, results, rows, tables
 from tlbench.arguments import OUTPUTS, Parser
 from tlbench.comparison import Comparison
 from tlbench.errors import ConfigError, RunError, suggest
-from tlbench.files import write_text
 from tlbench.results import Result
 from tlbench.rows import Row
 
@@ -115,14 +114,17 @@ def parser() -> Parser:
 def parse(words: list[str]) -> Any:
     """The words after `report`. Raises ConfigError for what does not fit."""
     asked = parser().parse_args(words)
+    for name in FORMATS:
+        if (file := getattr(asked, name)) and file != "-" and files.is_stdout(Path(file)):
+            setattr(asked, name, "-")
     if asked.reverse and not asked.sort:
         raise ConfigError("--reverse goes with --sort COLUMN.")
     if not 0 <= asked.tolerance <= 1:
         raise ConfigError(f"--tolerance {asked.tolerance} is not valid. Expected 0 to 1.")
     if len(_to_stdout(asked)) > 1:
         raise ConfigError(f"Only one of {', '.join(_to_stdout(asked))} can go to stdout.")
-    files = [str(Path(file)) for name in (*FORMATS, "html") if (file := getattr(asked, name))]
-    if len(set(files)) < len(files):
+    named = [str(Path(file)) for name in (*FORMATS, "html") if (file := getattr(asked, name))]
+    if len(set(named)) < len(named):
         raise ConfigError("Each format needs a file of its own.")
     for name in (*FORMATS, "html"):
         _check_file(name, getattr(asked, name))
@@ -202,9 +204,10 @@ def _texts(asked: Any, table: Sequence[Row], compared: Comparison | None) -> dic
 def _write(texts: dict[str, str]) -> None:
     for file, text in texts.items():
         if file == "-":
-            sys.stdout.write(text)
+            sys.stdout.write(text.encode("utf-8", "replace").decode())
         else:
-            write_text(Path(file), text)
+            with files.destination(Path(file)) as target:
+                target.write(text)
             console.err.print(f"wrote {file}", style="hint", markup=False, soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """Where predictions go: a table at the end, or JSON or CSV as they come. No TensorFlow.
 
-A file is written under a temporary name and takes its own when the last prediction is in it.
+A file is written under a temporary name and takes its own when the last prediction is in it; what is
+no regular file, a pipe or a device, is written into.
 """
 
 import contextlib
@@ -14,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from tlbench import console
+from tlbench import console, files
 from tlbench.columns import Column, FittedTable
 from tlbench.errors import ConfigError
-from tlbench.files import atomic
 from tlbench.tables import inert
 
 STDOUT = "-"
@@ -70,7 +70,7 @@ class CsvSink:
     """
 
     def __init__(self, file: TextIO, top: int) -> None:
-        self.writer = csv.writer(file, lineterminator="\n")
+        self.writer = csv.writer(files.CsvLines(file))
         self.heads = ["file", "class", "confidence"]
         for i in range(2, top + 1):
             self.heads += [f"class_{i}", f"confidence_{i}"]
@@ -121,7 +121,7 @@ def check_targets(json_to: str | None, csv_to: str | None) -> None:
     if json_to == STDOUT and csv_to == STDOUT:
         raise ConfigError("--json and --csv cannot both go to stdout. Give one a file.")
     for suffix, target in ((".json", json_to), (".csv", csv_to)):
-        if target is None or target == STDOUT:
+        if target is None or target == STDOUT or files.is_special(Path(target)):
             continue
         # `--json photo.jpg` is a picture after a bare --json: it must not be written over.
         if Path(target).suffix.lower() != suffix:
@@ -135,13 +135,8 @@ def check_targets(json_to: str | None, csv_to: str | None) -> None:
 
 
 def _writing(target: str) -> AbstractContextManager[TextIO]:
-    return contextlib.nullcontext(sys.stdout) if target == STDOUT else _file(Path(target))
-
-
-@contextlib.contextmanager
-def _file(path: Path) -> Iterator[TextIO]:
-    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        yield file
+    to_stdout = target == STDOUT or files.is_stdout(Path(target))
+    return contextlib.nullcontext(sys.stdout) if to_stdout else files.destination(Path(target))
 
 
 def _text(path: Path) -> str:

@@ -19,10 +19,20 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
-from tlbench import artifacts, config, console, page, results, rows, tables, validation, words
+from tlbench import (
+    artifacts,
+    config,
+    console,
+    hydra_app,
+    page,
+    results,
+    rows,
+    tables,
+    validation,
+    words,
+)
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.files import write_text
-from tlbench.hydra_app import remove_empty
 from tlbench.interrupts import JOB, Interrupted, Interrupts
 from tlbench.run import Run
 
@@ -64,12 +74,13 @@ def launch(
     failed.
     """
     folder = Path(sweep_config.hydra.sweep.dir)
+    hydra_app.written(folder)
     try:
         jobs = _jobs(sweep_config, compose, job_overrides, first_number)
     except ConfigError:
         # Hydra has written its own file before the jobs are known.
         (folder / "multirun.yaml").unlink(missing_ok=True)
-        remove_empty(folder)
+        hydra_app.remove_empty(folder)
         raise
     console.start_logging()
     interrupts = Interrupts()

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tlbench import console
+from tlbench.files import CsvLines
 from tlbench.results import FIGURES, PUBLISHED, Result
 from tlbench.rows import Row
 
@@ -266,7 +267,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(records[0]) if records else ["run"], lineterminator="\n")
+    writer = csv.DictWriter(CsvLines(text), list(records[0]) if records else ["run"])
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
