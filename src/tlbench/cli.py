@@ -157,9 +157,9 @@ def _check_working_directory() -> None:
 
 def train(words: list[str]) -> None:
     """`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
-    from tlbench import hydra_app
+    from tlbench import hydra_app, output_folders
 
-    words = hydra_app.sweep_words(words)
+    words = output_folders.resumed(words)
 
     def job(cfg: Any, folder: Path, overrides: list[str]) -> None:
         from tlbench import sources

@@ -26,12 +26,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from tlbench import files, validation
+from tlbench import output_folders, validation
 from tlbench.config import Config, settings
 from tlbench.errors import ConfigError, RunError, suggest
 from tlbench.words import PATHS, TEMPLATES, expanded, for_hydra, literal, path_of, quoted, setting
 
-ASIDE = ".multirun.yaml"
 Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
 
 
@@ -55,11 +54,12 @@ def run(words: list[str], job: Job) -> None:
     sweep = bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
     words = for_hydra(_settings_first(words, flags.overrides), sweep=sweep)
     failures: list[Exception] = []
+    output_folders.remember(words)
 
     def task(composed: DictConfig) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
-        remove_empty(folder)  # it may lie among the pictures, and is no class
+        output_folders.remove_empty(folder)  # it may lie among the pictures, and is no class
         try:
             job(validation.load(composed), folder, list(hydra_config.overrides.task))
         except Exception as error:
@@ -67,14 +67,14 @@ def run(words: list[str], job: Job) -> None:
                 raise  # a launcher other than ours learns of a failure this way
             failures.append(error)  # Hydra would print its own lines about an error it sees
         finally:
-            remove_empty(folder)
+            output_folders.remove_empty(folder)
 
     # Hydra prints its own version of an error and exits unless it is told to raise it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     logging.raiseExceptions = False  # `--info | head` is no error, but Hydra logs to stdout
     original, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
-        with _own_yaml(flags.config_dir):
+        with output_folders.kept(words), _own_yaml(flags.config_dir):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except MissingConfigException:
         raise
@@ -96,35 +96,6 @@ def run(words: list[str], job: Job) -> None:
         sys.argv = original
     if failures:
         raise failures[0]
-
-
-def sweep_words(words: list[str]) -> list[str]:
-    """`--multirun resume=SWEEP` as the command that began the sweep, in the sweep's folder."""
-    flags = get_args_parser().parse_known_intermixed_args(words)[0]
-    resumed = [word for word in flags.overrides if word.startswith("resume=")]
-    if not (flags.multirun and resumed):
-        return words
-    folder = path_of(resumed[0])
-    aside = folder / ASIDE
-    try:
-        text = files.read_text(
-            aside if aside.exists() else folder / "multirun.yaml", validation.MOST_BYTES
-        )
-        begun: Any = OmegaConf.create(files.parse_yaml(text))
-        sources = begun.hydra.runtime.config_sources
-        own = [source.path for source in sources if source.provider == "command-line"]
-        overrides = list(begun.hydra.overrides.task)
-    except (OSError, ValueError, TypeError, AttributeError, OmegaConfBaseException) as error:
-        raise RunError(f"resume={folder} is no sweep: it has no readable multirun.yaml.") from error
-    files.write_text(aside, text)  # Hydra writes its own anew, and not at once
-    kept = [word for word in words if not word.startswith("resume=")]
-    into = setting("hydra.sweep.dir", folder)
-    return [*kept, *overrides, into, *(f"--config-dir={p}" for p in own)]
-
-
-def written(sweep: Path) -> None:
-    """Hydra has written the sweep's multirun.yaml whole: what was kept aside is no longer needed."""
-    (sweep / ASIDE).unlink(missing_ok=True)
 
 
 def in_own_folder(words: list[str]) -> list[str]:
@@ -322,12 +293,3 @@ def _meant(short: str) -> str:
     ]
     exact = [name for name in found if "." not in name]  # lr is the root's before the optimizer's
     return " or ".join((exact or found)[:6])
-
-
-def remove_empty(folder: Path) -> None:
-    """Hydra makes the output folder before the job starts: leave nothing of a job that never did."""
-    for path in (folder, *folder.parents):
-        if path == Path.cwd() or not path.is_dir() or any(path.iterdir()):
-            return
-        with contextlib.suppress(OSError):  # a mount point stays
-            path.rmdir()

@@ -23,7 +23,7 @@ from tlbench import (
     artifacts,
     config,
     console,
-    hydra_app,
+    output_folders,
     page,
     results,
     rows,
@@ -74,14 +74,12 @@ def launch(
     failed.
     """
     folder = Path(sweep_config.hydra.sweep.dir)
-    hydra_app.written(folder)
     try:
         jobs = _jobs(sweep_config, compose, job_overrides, first_number)
     except ConfigError:
-        # Hydra has written its own file before the jobs are known.
-        (folder / "multirun.yaml").unlink(missing_ok=True)
-        hydra_app.remove_empty(folder)
+        output_folders.refused(folder)
         raise
+    output_folders.accepted(folder)
     console.start_logging()
     interrupts = Interrupts()
     interrupts.resume_command = words.command(

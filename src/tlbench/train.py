@@ -173,7 +173,7 @@ def _say_data(dataset: Dataset) -> None:
 def _write_images(run: Run, dataset: Dataset) -> None:
     """Keep which images the run is made from: a later evaluation can tell those it was trained on."""
     ids: dict[str, Any] = {split: dataset.ids_of(split) for split in dataset.splits}
-    with atomic(run.folder / "images.npz") as temporary:
+    with atomic(run.new / "images.npz") as temporary:
         np.savez(temporary, **ids)
 
 
