@@ -190,6 +190,23 @@ def test_frozen_statistics_train_scale_and_offset_alone() -> None:
         assert np.abs(layer.beta.numpy() - offset).max() > 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (("strategy=probe_finetune",), "frozen"),
+        (("strategy=probe_finetune", "backbone.weights=null"), "batch"),
+        (("trainable=true",), "batch"),
+        (("trainable=false",), "batch"),
+        (("report=resnet50_all",), "batch"),
+        (("strategy=probe_finetune", "batch_norm.statistics=adapted"), "adapted"),
+    ],
+)
+def test_statistics_are_frozen_after_a_probe_of_a_pretrained_network(
+    settings: tuple[str, ...], expected: str
+) -> None:
+    assert batch_norm.statistics(make_config(*settings)) == expected
+
+
 @pytest.mark.parametrize("statistics", ["adapted", "frozen"])
 def test_fine_tuning_takes_over_where_the_probe_ended(
     tlbench: Callable[..., Answer], tiny_run: Path, statistics: str

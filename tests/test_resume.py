@@ -287,7 +287,8 @@ def test_a_reader_who_goes_away_does_not_end_a_training() -> None:
 
 
 def test_a_warm_up_cannot_be_stretched(tlbench: Command) -> None:
-    words = (*TINY, "trainable=false", "schedule.warmup=0.5", "epochs=1", "hydra.run.dir=run")
+    warmup = "strategy.stages.0.warmup=0.5"  # as schedule.warmup, which it is instead of
+    words = (*TINY, "trainable=false", warmup, "epochs=1", "hydra.run.dir=run")
     assert tlbench("train", *words).code == 0
     before = bits("run")
     answer = tlbench("train", "resume=run", "epochs=12")

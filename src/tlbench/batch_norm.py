@@ -40,6 +40,20 @@ def set_momentum(model: keras.Model, momentum: str | float | None, steps_per_epo
         layer.momentum = min(layer.momentum, settling) if momentum == "auto" else float(momentum)
 
 
+def statistics(cfg: config.Config) -> str:
+    """What the layers that train normalize by: "batch", "adapted" or "frozen".
+
+    A head that was fitted to the moving statistics of a frozen backbone is at a loss where batches' own take
+    over. Of the three ways on, freezing them left the lowest loss at that seam and the best accuracy after it
+    (benchmarks/seam.py, with pretrained weights).
+    """
+    asked = cfg.batch_norm.statistics
+    if asked != "auto":
+        return asked
+    trains = [stage.trainable is not False for stage in cfg.strategy.stages]
+    return "frozen" if cfg.backbone.weights and not trains[0] and any(trains) else "batch"
+
+
 def needs_recalibration(cfg: config.BatchNorm, momentum: float, steps: int) -> bool:
     """Whether a stage of so many steps leaves statistics that the backbone's own momentum distrusts."""
     if cfg.recalibrate == "auto":

@@ -142,7 +142,7 @@ class Features:
 class BatchNorm:
     """What is done for moving statistics; momentum: "auto", null or 0-1; recalibrate: "auto" or bool.
 
-    statistics: what a backbone that trains normalizes by, "batch", "adapted" or "frozen".
+    statistics: what a backbone that trains normalizes by, "auto", "batch", "adapted" or "frozen".
     """
 
     statistics: str

@@ -122,7 +122,9 @@ def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
     """The run's configuration, with more epochs where the command asks for them."""
     differences = config.differences(saved, asked, overrides)
     if (epochs := differences.pop("epochs", None)) and epochs[1] > epochs[0]:
-        if saved.schedule.name != "constant" or saved.schedule.warmup:
+        warmup = saved.strategy.stages[-1].warmup
+        warmup = saved.schedule.warmup if warmup is None else warmup
+        if saved.schedule.name != "constant" or warmup:
             what = (
                 "warm-up"
                 if saved.schedule.name == "constant"

@@ -79,7 +79,7 @@ class Trainer:
     @property
     def _adapts(self) -> bool:
         """Whether the backbone's moving statistics are fitted to the training images before all else."""
-        return self.cfg.batch_norm.statistics == "adapted"
+        return batch_norm.statistics(self.cfg) == "adapted"
 
     def _adapt(self) -> None:
         log.info("Fitting batch normalization's statistics to the training images")
@@ -107,7 +107,7 @@ class Trainer:
             state.features_seconds += time.perf_counter() - began
             _say_saved(frozen, self.dataset, stage)
             return inputs.from_features(self.classifier, frozen), frozen
-        frozen_statistics = self.cfg.batch_norm.statistics == "frozen"
+        frozen_statistics = batch_norm.statistics(self.cfg) == "frozen"
         network = accelerate(
             self.classifier.model, self.precision.policy, frozen_statistics=frozen_statistics
         )
@@ -118,7 +118,7 @@ class Trainer:
         self, source: Source, stage: Stage, own_momentum: float, kept: int, state: State
     ) -> bool:
         """Recompute moving statistics that saw too few steps, in `kept` epochs; whether they had."""
-        frozen = stage.trainable is False or self.cfg.batch_norm.statistics == "frozen"
+        frozen = stage.trainable is False or batch_norm.statistics(self.cfg) == "frozen"
         if frozen or not batch_norm.needs_recalibration(
             self.cfg.batch_norm, own_momentum, self.steps * kept
         ):

@@ -23,7 +23,7 @@ CHOICES = {
     "precision": PRECISIONS,
     "features.precision": PRECISIONS,
     "features.engine": ("auto", "tensorflow", "openvino"),
-    "batch_norm.statistics": ("adapted", "batch", "frozen"),
+    "batch_norm.statistics": ("auto", "adapted", "batch", "frozen"),
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
