@@ -5,10 +5,12 @@ Hydra imports this file whenever it composes a configuration, so the work stays 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import II, DictConfig
@@ -21,6 +23,18 @@ class TlbenchLauncherConf:
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="tlbench", node=TlbenchLauncherConf)
+
+
+class TlbenchTable(Callback):
+    """Sets the runs of a sweep in one table at its end, whichever launcher ran them."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        if (
+            config.hydra.launcher.get("_target_") != TlbenchLauncherConf._target_
+        ):  # ours has done so
+            from tlbench import sweep
+
+            sweep.show(Path(config.hydra.sweep.dir))
 
 
 class TlbenchLauncher(Launcher):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tlbench.errors import ConfigError, TlbenchError, suggest
-from tlbench.interrupts import Interrupted
+from tlbench.interrupts import Interrupted, ignore_saving
 
 USAGE = """\
 tlbench: transfer-learning image classification, from YAML to numbers
@@ -157,6 +157,7 @@ def _check_working_directory() -> None:
 
 def train(words: list[str]) -> None:
     """`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
+    ignore_saving()
     from tlbench import hydra_app, output_folders
 
     words = output_folders.resumed(words)

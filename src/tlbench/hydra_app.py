@@ -28,7 +28,7 @@ from yaml import MarkedYAMLError
 
 from tlbench import output_folders, validation
 from tlbench.config import Config, settings
-from tlbench.errors import ConfigError, RunError, suggest
+from tlbench.errors import ConfigError, RunError, TlbenchError, suggest
 from tlbench.words import PATHS, TEMPLATES, expanded, for_hydra, literal, path_of, quoted, setting
 
 Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
@@ -53,6 +53,8 @@ def run(words: list[str], job: Job) -> None:
     flags = _check_flags(words)
     sweep = bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
     words = for_hydra(_settings_first(words, flags.overrides), sweep=sweep)
+    if sweep and not flags.cfg:
+        words = output_folders.named(words)
     failures: list[Exception] = []
     output_folders.remember(words)
 
@@ -60,12 +62,15 @@ def run(words: list[str], job: Job) -> None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         output_folders.remove_empty(folder)  # it may lie among the pictures, and is no class
+        typed = any(word.startswith("hydra.run.dir=") for word in hydra_config.overrides.hydra)
+        if hydra_config.mode == RunMode.RUN and not typed:
+            folder = output_folders.claimed(folder)
         try:
             job(validation.load(composed), folder, list(hydra_config.overrides.task))
         except Exception as error:
+            failures.append(error)  # Hydra would print its own lines about an error it sees
             if hydra_config.mode != RunMode.RUN:
                 raise  # a launcher other than ours learns of a failure this way
-            failures.append(error)  # Hydra would print its own lines about an error it sees
         finally:
             output_folders.remove_empty(folder)
 
@@ -76,19 +81,10 @@ def run(words: list[str], job: Job) -> None:
     try:
         with output_folders.kept(words), _own_yaml(flags.config_dir):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
-    except MissingConfigException:
-        raise
-    except OSError as error:  # of a job are among the failures, so this is Hydra's output folder
-        raise RunError(
-            f"{error.filename} cannot be written ({error.strerror}). Choose another folder: "
-            "hydra.run.dir=..., or hydra.sweep.dir=... for a --multirun."
-        ) from error
-    except (AssertionError, TypeError, ValueError) as error:
-        # What Hydra's own code trips over: a job's errors are among the failures.
-        reason = str(error).partition(" : ")[0] or "a value is of no use to Hydra"
-        raise ConfigError(
-            f"The command cannot be composed: {reason}. Expected key=value."
-        ) from error
+    except Exception as error:
+        if error in failures:  # of a job, through another launcher
+            raise
+        _explain_hydra(error)
     except SystemExit as exit:  # Hydra leaves this way after --help
         if exit.code not in (0, None):
             raise
@@ -96,6 +92,24 @@ def run(words: list[str], job: Job) -> None:
         sys.argv = original
     if failures:
         raise failures[0]
+
+
+def _explain_hydra(error: Exception) -> NoReturn:
+    """Raise what Hydra's own code trips over in words for a user; its own errors stay as they are."""
+    if isinstance(error, OSError) and not isinstance(error, MissingConfigException):
+        raise RunError(
+            f"{error.filename} cannot be written ({error.strerror}). Choose another folder: "
+            "hydra.run.dir=..., or hydra.sweep.dir=... for a --multirun."
+        ) from error
+    ours = isinstance(error, TlbenchError) or type(error).__module__.startswith(
+        ("hydra", "omegaconf")
+    )
+    if isinstance(error, AssertionError | TypeError | ValueError) and not ours:
+        reason = str(error).partition(" : ")[0] or "a value is of no use to Hydra"
+        raise ConfigError(
+            f"The command cannot be composed: {reason}. Expected key=value."
+        ) from error
+    raise error
 
 
 def in_own_folder(words: list[str]) -> list[str]:

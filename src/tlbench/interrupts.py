@@ -4,11 +4,13 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 JOB = "TLBENCH_JOB"  # in the environment of a sweep's job, whose stdin is a pipe from the sweep
+PASSED_ON = signal.SIGUSR2  # by which a job's listening thread wakes its main one
+SAVE = b"s"  # what the sweep writes there to pass SIGUSR1 on; closing it asks the job to end
 
 
 class Interrupted(BaseException):
@@ -23,21 +25,32 @@ class Interrupted(BaseException):
         self.resume_command = resume_command
 
 
+def ignore_saving() -> None:
+    """Let SIGUSR1 pass until there is something to save: by itself it would end the process."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 class Interrupts:
     """What signals have asked for so far."""
 
     def __init__(self) -> None:
         self.ending: int | None = None  # the signal that asked the run to end
         self.save = False  # SIGUSR1 asked for a checkpoint
+        self.pass_on: Callable[[], None] = lambda: None  # what else SIGUSR1 does
         self.resume_command = ""  # what to type to go on, once there is something to go on with
         self._patient = False
+        self._by_hand = False  # a signal has come that the sweep did not pass on
 
     @contextlib.contextmanager
     def heard(self) -> Iterator["Interrupts"]:
-        """Take the signals for the time of the block."""
-        own = {number: signal.signal(number, self._hear) for number in (*ENDING, signal.SIGUSR1)}
+        """Take the signals for the time of the block; a SIGHUP that is ignored, as under nohup, stays so."""
+        hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        numbers = [n for n in (*ENDING, signal.SIGUSR1) if n != signal.SIGHUP or hangs_up]
+        own = {number: signal.signal(number, self._hear) for number in numbers}
         if JOB in os.environ:
-            threading.Thread(target=_end_with_sweep, daemon=True).start()
+            own[PASSED_ON] = signal.signal(PASSED_ON, self._hear)
+            threading.Thread(target=self._listen_to_sweep, daemon=True).start()
         try:
             yield self
         finally:
@@ -60,17 +73,23 @@ class Interrupts:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGUSR1:
             self.save = True
-        elif self._patient and self.ending is None:
-            self.ending = number
-        else:  # outside of training, or asked a second time
+            self.pass_on()
+            return
+        again = number != PASSED_ON and self._by_hand
+        self._by_hand = self._by_hand or number != PASSED_ON
+        if self.ending is not None and not again:  # a request is one, whoever else passes it on
+            return
+        number = signal.SIGTERM if number == PASSED_ON else number
+        self.ending = self.ending or number
+        if again or not self._patient:  # asked a second time, or outside of training
             raise Interrupted(number, self.resume_command)
 
+    def _listen_to_sweep(self) -> None:
+        """Do what the sweep asks through the pipe that is this job's stdin.
 
-def _end_with_sweep() -> None:
-    """Ask this process to end as SIGTERM does once the sweep that started it is gone.
-
-    The system closes the sweep's end of the pipe however it died, so no job is left behind that keeps
-    its folder from the next try. Read without Python's buffer, whose lock a daemon would never return.
-    """
-    os.read(0, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+        The system closes the sweep's end of it however the sweep died, so no job is left behind that keeps its
+        folder from the next try. Read without Python's buffer, whose lock a daemon would never return.
+        """
+        while os.read(0, 1) == SAVE:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), PASSED_ON)

@@ -5,8 +5,15 @@ before is kept, and only what this very command made is removed.
 """
 
 import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import itertools
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
@@ -43,7 +50,46 @@ def remove_empty(folder: Path) -> None:
             return
 
 
+def claimed(folder: Path) -> Path:
+    """The folder, or where another process has it already, the next of NAME_2, NAME_3...
+
+    Several commands may begin in one second. Each holds its name by a lock on one byte of a file, for as
+    long as it lives: nothing is left behind, and a folder in which somebody works is never the same.
+    """
+    for number in itertools.count(1):
+        path = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+        if _lock_name(path.absolute()) and not (path.is_dir() and any(path.iterdir())):
+            return path
+    raise AssertionError
+
+
+def _lock_name(path: Path) -> bool:
+    digest = hashlib.blake2b(os.fsencode(path), digest_size=7).digest()
+    try:
+        fcntl.lockf(_names(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int.from_bytes(digest))
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)  # no locks here: seconds must do
+    return True
+
+
+@functools.cache
+def _names() -> int:
+    """A file of this user's whose bytes stand for names; open as long as the process lives."""
+    name = f"tlbench-names-{os.getuid()}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(Path(tempfile.gettempdir()) / name, flags, 0o600)
+
+
 # ---------------------------------------------------------------- sweeps
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """The words of a --multirun with a folder of its own, where the command names none."""
+    typed = any(word.startswith(("hydra.sweep.dir=", "--config-dir", "-cd")) for word in words)
+    if typed:
+        return list(words)
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return [*words, setting("hydra.sweep.dir", claimed(Path("outputs") / f"{now}_sweep"))]
 
 
 @contextlib.contextmanager

@@ -9,10 +9,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -33,11 +34,12 @@ from tlbench import (
 )
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.files import write_text
-from tlbench.interrupts import JOB, Interrupted, Interrupts
-from tlbench.run import Run
+from tlbench.interrupts import JOB, SAVE, Interrupted, Interrupts
+from tlbench.run import Run, natural
 
 log = logging.getLogger(__name__)
 
+END = b""
 MOST_CURVES = 50  # in the picture of a sweep; the page shows them all
 
 
@@ -85,26 +87,51 @@ def launch(
     interrupts.resume_command = words.command(
         "train", "--multirun", words.setting("resume", folder, sweep=True)
     )
+    interrupts.pass_on = lambda: _ask(jobs, SAVE)
+    with interrupts.heard():
+        _run_all(jobs, n_jobs)
+    _show(rows.rows([_result(job) for job in jobs]), folder)
+    if failed := [job for job in jobs if job.exit_code]:
+        for job in failed:
+            console.say(f"job {job.name} failed: {job.last_words}", style="bad")
+        others = "; the others finished" if len(failed) < len(jobs) else ""
+        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed{others}.")
+    return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED) for job in jobs]
+
+
+def _run_all(jobs: list[Job], n_jobs: int) -> None:
     pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="job")
     try:
-        with interrupts.heard(), console.progress("jobs", len(jobs)) as advance:
+        with console.progress("jobs", len(jobs)) as advance:
             for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
                 advance()
     except Interrupted:
         # Jobs under way save a checkpoint and end, the others never start.
         pool.shutdown(wait=False, cancel_futures=True)
-        for job in jobs:
-            if job.process is not None and job.process.poll() is None:
-                job.process.send_signal(signal.SIGTERM)
+        _ask(jobs, END)
+        try:
+            pool.shutdown(wait=True)
+        except Interrupted:  # asked again: at once
+            for job in _under_way(jobs):
+                job.process.kill()
         raise
     finally:
         pool.shutdown(wait=True)
-    _show(rows.rows([_result(job) for job in jobs]), folder)
-    if failed := [job for job in jobs if job.exit_code]:
-        for job in failed:
-            console.say(f"job {job.name} failed: {job.last_words}", style="bad")
-        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed; the others finished.")
-    return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED) for job in jobs]
+
+
+def _under_way(jobs: list[Job]) -> Iterator[Any]:
+    """The processes of jobs that have one."""
+    return (job for job in jobs if job.process is not None and job.process.poll() is None)
+
+
+def _ask(jobs: list[Job], request: bytes) -> None:
+    """Pass a request on to the jobs under way, through their stdin; a closed one asks them to end."""
+    for job in _under_way(jobs):
+        with contextlib.suppress(OSError, ValueError):  # it has just ended
+            if request == END:
+                job.process.stdin.close()
+            else:
+                os.write(job.process.stdin.fileno(), request)
 
 
 def _jobs(
@@ -185,6 +212,7 @@ def _run(job: Job, *, several: bool) -> None:
     job.process = subprocess.Popen(
         job.command,
         stdin=subprocess.PIPE,  # closed when this process ends, however it ends: then the job ends too
+        start_new_session=True,  # a terminal's signals reach this process alone, which passes them on
         stdout=subprocess.DEVNULL,  # its results are a row of the sweep's table
         stderr=subprocess.PIPE,
         text=True,
@@ -222,9 +250,28 @@ def _record(job: Job) -> None:
 
 def _show(table: list[rows.Row], folder: Path) -> None:
     """The table of all jobs on the terminal; table, page and curves in the sweep's folder."""
-    files = ["table.md", "report.html"]
-    write_text(folder / "table.md", tables.markdown(table))
-    write_text(folder / "report.html", page.html(table, tables.TOLERANCE))
+    parts: dict[str, Callable[[], None]] = {
+        "table.md": lambda: write_text(folder / "table.md", tables.markdown(table)),
+        "report.html": lambda: write_text(
+            folder / "report.html", page.html(table, tables.TOLERANCE)
+        ),
+        "curves.png": lambda: _draw_curves(table, folder / "curves.png"),
+        "the table": lambda: console.show(tables.Terminal(table)),
+    }
+    for name, make in parts.items():
+        try:
+            make()
+        except (
+            Exception
+        ) as error:  # after hours of work: it costs what cannot be drawn, and nothing else
+            reason = " ".join(str(error).split()) or type(error).__name__
+            log.warning("%s cannot be made (%s)", name, reason)
+    files = [name for name in parts if (folder / name).is_file()]
+    place = escape(str(folder))
+    console.show(f"[hint]{', '.join(files)} and runs in[/] [path]{place}[/]", soft_wrap=True)
+
+
+def _draw_curves(table: list[rows.Row], path: Path) -> None:
     histories = []
     for row in table:
         with contextlib.suppress(RunError):  # it has no epochs: it failed
@@ -232,11 +279,13 @@ def _show(table: list[rows.Row], folder: Path) -> None:
     if histories:
         from tlbench import plots
 
-        plots.all_curves(histories[:MOST_CURVES], folder / "curves.png")
-        files.append("curves.png")
-    console.show(tables.Terminal(table))
-    place = escape(str(folder))
-    console.show(f"[hint]{', '.join(files)} and runs in[/] [path]{place}[/]", soft_wrap=True)
+        plots.all_curves(histories[:MOST_CURVES], path)
+
+
+def show(folder: Path) -> None:
+    """Set the runs of a sweep's folder in one table, whichever launcher ran them."""
+    runs = sorted((path.parent for path in folder.glob("*/manifest.json")), key=natural)
+    _show(rows.rows([results.read(run) for run in runs]), folder)
 
 
 def _result(job: Job) -> results.Result:
