@@ -2,13 +2,17 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from conftest import TINY, Answer
+from tlbench import page, sweep
 from tlbench.run import Run
 
 Command = Callable[..., Answer]
@@ -113,3 +117,27 @@ def test_another_sweep_does_not_fit_in_the_folder(tlbench: Command) -> None:
     answer = tlbench("train", "--multirun", "resume=nowhere")
     assert answer.code == 2
     assert "no sweep" in answer.error_lines[-1]
+
+
+def test_any_launcher_of_hydra_ends_with_the_table(tlbench: Command) -> None:
+    words = (*TINY, "epochs=1", "seed=0,1", "hydra/launcher=basic", "hydra.sweep.dir=sweep")
+    answer = tlbench("train", "--multirun", *words)
+    assert answer.code == 0, answer.err
+    assert "std of 2 seeds" in answer.out
+    assert {path.name for path in Path("sweep").iterdir()} >= {"0", "1", "table.md", "report.html"}
+
+
+def test_a_table_that_cannot_be_drawn_costs_the_table_alone(
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "sweep" / "0")
+    monkeypatch.setattr(page, "html", lambda *_: [].index("no such figure"))
+    with caplog.at_level("WARNING", "tlbench"):
+        sweep.show(tmp_path / "sweep")
+    assert "report.html cannot be made ('no such figure' is not in list)" in caplog.text
+    assert not (tmp_path / "sweep" / "report.html").exists()
+    assert (tmp_path / "sweep" / "table.md").is_file()
+    assert (tmp_path / "sweep" / "curves.png").is_file()

@@ -89,7 +89,7 @@ def named(words: Sequence[str]) -> list[str]:
     if typed:
         return list(words)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    return [*words, setting("hydra.sweep.dir", claimed(Path("outputs") / f"{now}_sweep"))]
+    return [setting("hydra.sweep.dir", claimed(Path("outputs") / f"{now}_sweep")), *words]
 
 
 @contextlib.contextmanager
