@@ -193,8 +193,8 @@ class Store:
         if not covered.all():
             raise RunError(
                 f"features.folder={self.root} does not give back what was written to it: the features of "
-                f"{(~covered).sum():,} images are lost. Choose another disk with features.folder=..., or set "
-                "features.cache=false."
+                f"{(~covered).sum():,} images are lost. Choose another disk with features.folder=..., or train "
+                "anew with features.cache=false."
             )
         return features
 
@@ -206,7 +206,7 @@ def _writable(root: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"features.folder={root} cannot be written ({error.strerror or error}). Make room, choose "
-            "another folder with features.folder=..., or set features.cache=false."
+            "another folder with features.folder=..., or train anew with features.cache=false."
         ) from error
 
 

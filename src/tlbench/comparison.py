@@ -83,8 +83,10 @@ def compare(a: Row, b: Row) -> Comparison:
     for row in (a, b):
         if not row.completed:
             raise RunError(f"{row.name} is {row.first.status}: it has no predictions to compare.")
-    if a.first.data.get("fingerprint") != b.first.data.get("fingerprint"):
-        raise RunError(f"{a.name} and {b.name} have different data: they cannot be compared.")
+    if a.first.test_set != b.first.test_set:
+        raise RunError(
+            f"{a.name} and {b.name} were tested on different images: they cannot be compared."
+        )
     pairs = tuple(_pair(*runs) for runs in _matched(a, b))
     return Comparison(a.name, b.name, pairs)
 

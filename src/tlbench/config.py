@@ -3,6 +3,7 @@
 The fields have no defaults: every value stands in conf/, where a user can see and change it.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable
@@ -11,9 +12,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
-# How a run is carried out, which never changes its result and so is no part of its identity.
-NOT_IDENTITY = ("n_jobs", "published", "resume")
-NOT_IDENTITY_FEATURES = ("folder", "limit_gb", "memory_limit_gb")
+# How a run is carried out, and where things lie: the result is the same, so two runs that differ in these
+# alone are the same run. What lies there is told by digests, in the manifest.
+CARRIED_OUT = (
+    *("n_jobs", "published", "resume", "data.root", "data.memory_limit_gb"),
+    *("features.folder", "features.limit_gb", "features.memory_limit_gb"),
+)
+# What a run that goes on may be given anew: its images and first weights are held against their digests.
+MOVABLE = (*CARRIED_OUT, "backbone.weights", "features.batch_size")
 
 
 @dataclass
@@ -197,9 +203,7 @@ class Config:
     @property
     def config_hash(self) -> str:
         """16 hexadecimal digits that two runs share exactly when they were asked for the same thing."""
-        identity = {k: v for k, v in asdict(self).items() if k not in NOT_IDENTITY}
-        for name in NOT_IDENTITY_FEATURES:
-            del identity["features"][name]
+        identity = {k: v for k, v in _flat(asdict(self)).items() if counts(k)}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
@@ -219,6 +223,26 @@ def settings(schema: Any = Config, prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def counts(setting: str) -> bool:
+    """Whether a setting makes a run another one. setting: its dotted name."""
+    return not _among(setting, CARRIED_OUT)
+
+
+def _among(setting: str, names: Iterable[str]) -> bool:
+    return any(setting == name or setting.startswith(f"{name}.") for name in names)
+
+
+def moved(saved: Config, asked: Config, overrides: Iterable[str]) -> Config:
+    """The saved configuration with what a command names of MOVABLE as the command has it."""
+    found = copy.deepcopy(saved)
+    for override in overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        group, _, field_name = name.rpartition(".")
+        if name in MOVABLE and group:
+            setattr(getattr(found, group), field_name, getattr(getattr(asked, group), field_name))
+    return found
+
+
 def differences(
     saved: Config, asked: Config, overrides: Iterable[str]
 ) -> dict[str, tuple[Any, Any]]:
@@ -233,10 +257,7 @@ def differences(
         everything = name in ("report", "experiment")
         for key in sorted({*before, *now}):
             named = everything or key == name or key.startswith((f"{name}.", f"{name}["))
-            kept = key.partition(".")[0] in NOT_IDENTITY or (
-                key.removeprefix("features.") in NOT_IDENTITY_FEATURES
-            )
-            if named and not kept and before.get(key) != now.get(key):
+            if named and not _among(key, MOVABLE) and before.get(key) != now.get(key):
                 found[key] = (before.get(key), now.get(key))
     return found
 

@@ -143,7 +143,8 @@ def resumed(words: list[str]) -> list[str]:
     if place.is_dir():
         os.chdir(place)  # where a relative data.root means what it meant
     taken = [_taken(word, folder) for word in overrides]
-    return [*kept_words, *taken, setting("hydra.sweep.dir", folder)]
+    # What is typed now comes last, and holds: a data.root that has moved.
+    return [*taken, *kept_words, setting("hydra.sweep.dir", folder)]
 
 
 def _begun(sweep: Path) -> tuple[Path, list[str], list[str]]:

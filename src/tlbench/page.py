@@ -13,6 +13,7 @@ import numpy as np
 
 from tlbench import __version__, artifacts, comparison, evaluation, svg, tables
 from tlbench.comparison import Comparison
+from tlbench.config import counts
 from tlbench.console import GREEN, PALETTE, VERMILION
 from tlbench.errors import RunError
 from tlbench.results import PUBLISHED, Result, is_number
@@ -21,7 +22,7 @@ from tlbench.svg import text
 
 Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
 
-SILENT = ("published", "n_jobs", "data.superclasses.")  # settings that explain no result
+SILENT = ("data.superclasses.",)  # settings that explain no result, beside those that do not count
 DARK_ON = (1, 4, 5)  # positions in the palette of colours too light for white figures on them
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
@@ -60,8 +61,7 @@ def _by_test_set(finished: Sequence[Numbered]) -> list[list[Numbered]]:
     """Rows that were tested on the same images, together: only their accuracies compare."""
     sets: dict[str, list[Numbered]] = {}
     for number, row in finished:
-        data = row.first.data
-        sets.setdefault(str(data.get("fingerprint", row.name)), []).append((number, row))
+        sets.setdefault(row.first.test_set or row.name, []).append((number, row))
     return list(sets.values())
 
 
@@ -297,7 +297,7 @@ def _differences(finished: Sequence[Numbered]) -> str:
     keys = sorted({key for _, row in finished for key in row.first.settings})
     lines = []
     for key in keys:
-        if key == "seed" or key.startswith(SILENT):
+        if key == "seed" or key.startswith(SILENT) or not counts(key):
             continue
         values = [_setting(row.first.settings.get(key, "-")) for _, row in finished]
         if len(set(values)) > 1:

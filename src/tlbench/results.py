@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tlbench import console, validation
-from tlbench.config import NOT_IDENTITY
+from tlbench.config import counts
 from tlbench.errors import ConfigError, RunError
 from tlbench.run import Run, find, resume_command
 
@@ -44,12 +44,15 @@ class Result:
         return self.manifest.get("data", {})
 
     @property
+    def test_set(self) -> str:
+        """Equal for runs that were tested on the same images; older runs tell only their whole data."""
+        return str(self.data.get("test_sha256") or self.data.get("fingerprint") or "")
+
+    @property
     def identity(self) -> str:
         """Equal for runs that differ in their seed only."""
         chosen = {
-            key: value
-            for key, value in self.settings.items()
-            if key != "seed" and key.partition(".")[0] not in NOT_IDENTITY
+            key: value for key, value in self.settings.items() if key != "seed" and counts(key)
         }
         return json.dumps([chosen, self.data.get("fingerprint")], sort_keys=True, default=str)
 

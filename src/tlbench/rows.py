@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tlbench.config import NOT_IDENTITY
+from tlbench.config import counts
 from tlbench.errors import ConfigError, suggest
 from tlbench.results import FIGURES, Result
 
@@ -201,7 +201,8 @@ def _tell_apart(named: Sequence[tuple[Result, list[str]]], *, seeds: bool) -> No
 def _telling(results: Sequence[Result], *, seeds: bool) -> str | None:
     """The setting with the most different values among the telling ones, else among the rest."""
     keys = {key for result in results for key in result.settings}
-    silent = {key for key in keys if key.partition(".")[0] in NOT_IDENTITY}
+    # Where two data sets lie may be all that a reader knows them by.
+    silent = {key for key in keys if not counts(key) and key != "data.root"}
     rest = sorted(keys - set(TELLING) - silent - {"seed"})
     for options in (TELLING, rest, ["seed"] if seeds else []):
         values = {key: {str(r.settings.get(key)) for r in results} for key in options}

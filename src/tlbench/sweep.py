@@ -168,7 +168,8 @@ def _job(
     status = _status(folder, cfg)
     job = [*overrides, words.setting("hydra.run.dir", folder.absolute())]
     if status is not None:
-        job = [words.setting("resume", folder.absolute())]
+        places = [w for w in overrides if w.lstrip("+").partition("=")[0] in config.MOVABLE]
+        job = [words.setting("resume", folder.absolute()), *places]
     return Job(
         number,
         overrides,

@@ -58,7 +58,7 @@ def resume(asked: Config, overrides: list[str], command: str) -> None:
     if run.extension:
         saved = _with_epochs(saved, run.extension["epochs"])
     cfg = _extended(saved, asked, overrides)
-    if run.status == "completed" and not run.extension and cfg == saved:
+    if run.status == "completed" and not run.extension and cfg.epochs == saved.epochs:
         console.out.print(f"{run.folder} is completed: nothing to do.", markup=False)
         return
     if run.status == "completed" and run.metrics().get("stopped_early"):
@@ -143,8 +143,11 @@ def _extended(saved: Config, asked: Config, overrides: list[str]) -> Config:
         listing = ", ".join(
             f"{k} is {old} there, {new} here" for k, (old, new) in differences.items()
         )
-        raise ConfigError(f"resume={saved.resume or asked.resume} has other settings: {listing}.")
-    return extended
+        raise ConfigError(
+            f"resume={saved.resume or asked.resume} has other settings: {listing}. Leave them out, or train "
+            "anew without resume."
+        )
+    return config.moved(extended, asked, overrides)
 
 
 def _with_epochs(cfg: Config, epochs: int) -> Config:
