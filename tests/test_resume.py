@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Answer
-from tlbench import checkpoint
+from tlbench import checkpoint, engines, features
 from tlbench.checkpoint import State
 from tlbench.run import Run
 
@@ -295,3 +295,27 @@ def test_a_warm_up_cannot_be_stretched(tlbench: Command) -> None:
     assert answer.code == 2
     assert "epochs=12 would bend the warm-up of a run of 1 epochs" in answer.error_lines[-1]
     assert bits("run") == before
+
+
+def test_what_auto_decided_holds_to_the_end(
+    tlbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that began in bfloat16 goes on in it, though the cache is gone and auto would now refuse it."""
+    monkeypatch.setattr(engines, "lower_precisions", lambda *_: ["bfloat16"])
+    figures = {"bfloat16": {"noise": 0.001, "speedup": 2.0}}
+    monkeypatch.setattr(features, "measure", lambda *_: figures)
+    words = (*TINY, "trainable=false", "features.engine=tensorflow", "hydra.run.dir=run")
+    assert tlbench("train", *words, "epochs=1").code == 0
+    began = Run.open(Path("run")).manifest["features"]
+    assert began["precision"] == "bfloat16"
+    assert tlbench("cache", "--clear").code == 0
+    monkeypatch.setattr(features, "measure", lambda *_: {"bfloat16": {"noise": 9, "speedup": 1}})
+    assert tlbench("train", "resume=run", "epochs=2").code == 0
+    now = Run.open(Path("run")).manifest["features"]
+    assert now["images_computed"] == 375
+    for key in ("engine", "precision", "reason", "measured"):
+        assert now[key] == began[key]
+    monkeypatch.setattr(engines, "lower_precisions", lambda *_: [])
+    answer = tlbench("train", "resume=run", "epochs=3")
+    assert answer.code == 2
+    assert "reads features in bfloat16, which this cpu does not compute" in answer.error_lines[-1]

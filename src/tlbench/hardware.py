@@ -70,8 +70,8 @@ def prepare(device: str, seed: int) -> Machine:
     """
     if device == "gpu" and not _GPUS:
         raise DeviceError(
-            "device=gpu, but TensorFlow finds no GPU. Install the gpu extra and a driver, "
-            "or use device=auto."
+            "device=gpu, but TensorFlow finds no GPU. Install the gpu extra and a driver, or train with "
+            "device=auto; a run that began on a GPU goes on where there is one."
         )
     use_gpu = bool(_GPUS) and device != "cpu"
     with contextlib.suppress(RuntimeError):  # already initialised: a second run in this process

@@ -6,7 +6,7 @@ import csv
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tlbench import (
     config,
     console,
     data,
+    decisions,
     evaluation,
     hardware,
     memory,
@@ -64,7 +65,7 @@ def resume(asked: Config, overrides: list[str], command: str) -> None:
     if run.status == "completed" and run.metrics().get("stopped_early"):
         console.out.print(_say_stopped(run.metrics()), markup=False)
         return
-    _carry_out(cfg, lambda facts: run.resume(cfg, command, facts))
+    _carry_out(cfg, lambda facts: run.resume(cfg, command, facts), run.manifest)
 
 
 def _say_stopped(results: dict[str, Any]) -> str:
@@ -75,16 +76,26 @@ def _say_stopped(results: dict[str, Any]) -> str:
     )
 
 
-def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
+def _carry_out(
+    cfg: Config, open_run: Callable[[dict[str, Any]], Run], begun: Mapping[str, Any] | None = None
+) -> None:
+    """Train and evaluate in the folder that `open_run` takes.
+
+    begun: the manifest of a run that goes on; what "auto" came to when it began holds to its end.
+    """
+    decided = decisions.of(begun or {})
     console.start_logging()
     interrupts = Interrupts()
     with interrupts.heard():
-        machine = hardware.prepare(cfg.device, cfg.seed)
+        machine = hardware.prepare(decided.device or cfg.device, cfg.seed)
+        settled = decided.settle(cfg, machine)
         model.check_layers(cfg)
         dataset = data.load(cfg.data, cfg.backbone.image_size)
         classifier = model.build(cfg, dataset.images.shape, len(dataset.class_names))
         training.check(classifier, cfg)
-        precision = hardware.training_precision(cfg.precision, machine, classifier.backbone)
+        precision = decided.precision or hardware.training_precision(
+            cfg.precision, machine, classifier.backbone
+        )
         run = open_run(_facts(cfg, machine, precision, dataset, classifier))
         interrupts.resume_command = resume_command(run.folder)
         with _room_to_write(interrupts.resume_command), run:
@@ -95,10 +106,15 @@ def _carry_out(cfg: Config, open_run: Callable[[dict[str, Any]], Run]) -> None:
             _write_summary(run, classifier)
             checkpoint = run.folder / "checkpoint" / "latest.npz"
             fitted = training.Trainer(
-                classifier, dataset, cfg, machine, precision, interrupts, checkpoint
+                classifier,
+                dataset,
+                settled,
+                machine,
+                precision,
+                interrupts,
+                checkpoint,
+                lambda facts: run.record(features={**facts, **decided.reasons}),
             ).run()
-            if fitted.features is not None:
-                run.record(features=fitted.features.facts)
             results = _evaluate(run, classifier, dataset, cfg, fitted)
             _write_results(run, classifier, dataset, fitted, results)
         _say_results(run, results, cfg)

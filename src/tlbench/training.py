@@ -4,6 +4,7 @@ import inspect
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ class Trainer:
     precision: Precision
     interrupts: Interrupts
     checkpoint: Path
+    record: Callable[
+        [dict[str, Any]], None
+    ]  # keeps what was decided of features, before they are used
 
     @property
     def steps(self) -> int:
@@ -105,6 +109,7 @@ class Trainer:
             began = time.perf_counter()
             frozen = features.compute(self.classifier, self.dataset, self.cfg, self.machine)
             state.features_seconds += time.perf_counter() - began
+            self.record(frozen.facts)
             _say_saved(frozen, self.dataset, stage)
             return inputs.from_features(self.classifier, frozen), frozen
         frozen_statistics = batch_norm.statistics(self.cfg) == "frozen"
