@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Answer
-from tlbench import cache, engines, features, housekeeping, inputs
+from conftest import Answer, make_config
+from tlbench import cache, engines, features, housekeeping, inputs, model
 from tlbench.errors import RunError
 from tlbench.hardware import Machine, keras, prepare, tf
 from tlbench.images import ArrayImages
@@ -495,3 +495,36 @@ def test_an_engine_that_is_not_installed_names_the_extra(monkeypatch: pytest.Mon
     )
     with pytest.raises(Exception, match=r"tlbench\[openvino\]"):
         engines.choose("openvino", CPU)
+
+
+# ---------------------------------------------------------------- the key
+
+
+def features_network(*overrides: str) -> keras.Model:
+    words = ("data=digits", "backbone=mobilenet", "backbone.arguments.alpha=0.25")
+    cfg = make_config(*words, "backbone.weights=null", "backbone.image_size=36", *overrides)
+    return model.build(cfg, (8, 8, 3), 10).features
+
+
+def test_the_key_covers_the_graph_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever changes features, be it code of ours, gives another key; names and heads do not."""
+    first = engines.fingerprint(features_network())
+    assert engines.fingerprint(features_network("head.widths=[7]", "trainable=false")) == first
+    for other in ("seed=1", "backbone.preprocessing.std=[1,1,1]", "backbone.image_size=40"):
+        assert engines.fingerprint(features_network(other)) != first
+    enlarge = keras.layers.Resizing(36, 36, interpolation="nearest", name="resizing")
+    monkeypatch.setattr(model, "_enlarge", lambda pixels, _: enlarge(pixels))
+    assert engines.fingerprint(features_network()) != first
+
+
+def test_the_key_covers_decoding_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = features_network()
+
+    def key(decoding: str = "crop to 8, decoding 2, Pillow 13") -> dict[str, Any]:
+        return features._recipe(network, "tensorflow", CPU, decoding)
+
+    assert key() == key()
+    assert key("crop to 8, decoding 2, Pillow 14") != key()
+    before = key()
+    monkeypatch.setattr(features, "version", lambda _: "another")
+    assert key() != before

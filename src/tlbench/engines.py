@@ -4,7 +4,9 @@ Both run one graph: the network from uint8 pixels to features with its variables
 which lets either fold batch normalization into the convolutions and fuse what follows them.
 """
 
+import hashlib
 import importlib.util
+import json
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,6 +23,10 @@ from tlbench.hardware import Machine, keras, muted_stderr, tf
 
 NAMES = ("tensorflow", "openvino")
 
+# Raise it with every change after which an engine makes other features of the same network: those that
+# are cached are then stale.
+VERSION = 1
+
 
 class FeatureEngine(Protocol):
     """Runs a frozen network; every batch holds the same number of images."""
@@ -31,6 +37,36 @@ class FeatureEngine(Protocol):
     def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(batch, height, width, 3) uint8 in 0-255 -> (batch, features) float32, in order."""
         ...
+
+
+def fingerprint(network: keras.Model) -> str:
+    """64 hexadecimal digits over a functional network's layers, how they are joined, and its weights.
+
+    The same in every process: Keras numbers the names of layers as it makes them, so no name counts.
+    """
+    layers = json.dumps(_nameless(network.get_config(), {}), sort_keys=True)
+    sha = hashlib.sha256(layers.encode())
+    for variable in network.weights:
+        sha.update(np.ascontiguousarray(variable.numpy()).data)
+    return sha.hexdigest()
+
+
+def _nameless(config: Any, numbers: dict[str, int]) -> Any:
+    """A configuration whose layers have their number in the network as a name; what trains is left out."""
+    if isinstance(config, dict):
+        if "layers" in config:  # a network, which names its layers for itself
+            numbers = {layer["config"]["name"]: i for i, layer in enumerate(config["layers"])}
+            config = {key: value for key, value in config.items() if key != "name"}
+        kept = {key: value for key, value in config.items() if key != "trainable"}
+        return {
+            key: numbers.get(value, value) if key == "name" else _nameless(value, numbers)
+            for key, value in kept.items()
+        }
+    if isinstance(config, list | tuple):
+        if len(config) == 3 and config[0].__class__ is str:  # a layer's output: name, node, tensor
+            return [numbers.get(config[0], config[0]), *config[1:]]
+        return [_nameless(value, numbers) for value in config]
+    return config
 
 
 def choose(asked: str, machine: Machine) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlbench import engines, weights
+from tlbench import engines
 from tlbench.cache import Store, remembered
 from tlbench.config import Config
 from tlbench.data import Dataset
@@ -74,7 +74,7 @@ def _compute(
     network = classifier.features
     rows = np.sort(np.concatenate(list(dataset.splits.values())))
     engine, why = engines.choose(cfg.features.engine, machine)
-    recipe = _recipe(classifier, cfg, engine, machine, dataset.images.decoding)
+    recipe = _recipe(network, engine, machine, dataset.images.decoding)
     precision, measured = _precision(network, engine, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, precision, measured["reason"])
 
@@ -118,23 +118,16 @@ def _compute(
     return Features(plain, mirrored, position, facts)
 
 
-def _recipe(
-    classifier: Classifier, cfg: Config, engine: str, machine: Machine, decoding: str
-) -> dict[str, Any]:
+def _recipe(network: keras.Model, engine: str, machine: Machine, decoding: str) -> dict[str, Any]:
     """All but precision and view that decides the features of an image, and nothing that does not."""
-    package = {"tensorflow": "tensorflow", "openvino": "openvino"}[engine]
-    backbone = cfg.backbone
+    packages = {"keras", "tensorflow", engine}  # TensorFlow makes the graph that the engine runs
     return {
-        "application": backbone.application,
-        "arguments": backbone.arguments,
-        "weights": weights.digest(classifier.backbone),
-        "image_size": backbone.image_size,
-        "input_shape": classifier.model.input_shape[1:],
-        "preprocessing": vars(backbone.preprocessing) if backbone.preprocessing else None,
+        "network": engines.fingerprint(network),
         "decoding": decoding,
         "engine": engine,
+        "engines": engines.VERSION,
         "device": machine.device,
-        "versions": {name: version(name) for name in ("keras", package)},
+        "versions": {name: version(name) for name in sorted(packages)},
     }
 
 
