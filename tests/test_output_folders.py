@@ -76,6 +76,8 @@ def test_relative_settings_mean_what_they_meant_where_the_sweep_began(
         "+hydra.callbacks.x._target_=os.system",
         "hydra/launcher=basic",
         "~hydra",
+        "experiment=../../../../../../tmp/elsewhere",  # YAML that is not ours says all that Hydra can do
+        "backbone@hydra.callbacks.x=vgg16",
         "+optimizer.arguments.x={_target_:os.system}",
         "data.root=${oc.env:HOME}",
         "--config-dir=.",

@@ -6,13 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import TINY, Answer
-from tlbench import page, sweep
+from tlbench import page, rows, sweep
 from tlbench.run import Run
 
 Command = Callable[..., Answer]
@@ -80,7 +81,7 @@ def test_a_sweep_that_is_stopped_and_killed_twice_ends_in_the_same_table(tlbench
     """Killed it has no time to tell its jobs; those end by themselves and can be taken up again."""
     words = (*FROZEN, "head.widths=[8],[12]", "batch_size=16", "epochs=200")
     said = stopped_at("  train 2/200", signal.SIGTERM, *words)
-    assert "tlbench train --multirun resume=sweep" in said
+    assert f"tlbench train --multirun resume={Path('sweep').absolute()}" in said
     for line_start in ("  train 20/200", "  train 40/200"):
         stopped_at(line_start, signal.SIGKILL, "resume=sweep")
         wait_for_the_job("sweep/0")
@@ -141,3 +142,39 @@ def test_a_table_that_cannot_be_drawn_costs_the_table_alone(
     assert not (tmp_path / "sweep" / "report.html").exists()
     assert (tmp_path / "sweep" / "table.md").is_file()
     assert (tmp_path / "sweep" / "curves.png").is_file()
+
+
+def test_a_sweep_whose_rows_cannot_be_made_has_not_failed(
+    tlbench: Command, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "sweep" / "0")
+    monkeypatch.setattr(rows, "rows", lambda _: [].index("no such row"))
+    answer = tlbench("train", "--multirun", *TINY, "hydra.sweep.dir=sweep")
+    assert answer.code == 0, answer.err
+    assert "the table cannot be made" in answer.error_lines[-1]
+
+
+def test_another_launcher_goes_on_with_a_sweep_too(
+    tlbench: Command, tiny_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "sweep" / "0")
+    words = (*TINY, "hydra.sweep.dir=sweep", "hydra/launcher=basic")
+    answer = tlbench("train", "--multirun", *words)
+    assert answer.code == 0, answer.err
+    assert "nothing to do" in answer.out
+    assert Path("sweep/table.md").is_file()
+
+
+def test_a_job_imports_nothing_from_the_working_folder() -> None:
+    Path("tlbench.py").write_text("raise SystemExit('somebody else')")
+    done = subprocess.run([*sweep.PYTHON, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("tlbench ")
+
+
+def test_a_job_that_starts_as_the_sweep_ends_is_told_so() -> None:
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # until its stdin is closed
+    job = sweep.Job(0, [], Path("0"), "job", command, completed=False)
+    ending = threading.Event()
+    ending.set()
+    sweep._run(job, ending, several=False)
+    assert job.exit_code == 0

@@ -66,7 +66,10 @@ def run(words: list[str], job: Job) -> None:
         if hydra_config.mode == RunMode.RUN and not typed:
             folder = output_folders.claimed(folder)
         try:
-            job(validation.load(composed), folder, list(hydra_config.overrides.task))
+            cfg = validation.load(composed)
+            if hydra_config.mode != RunMode.RUN and (folder / "manifest.json").is_file():
+                cfg.resume = str(folder)  # a sweep that goes on, by a launcher other than ours
+            job(cfg, folder, list(hydra_config.overrides.task))
         except Exception as error:
             failures.append(error)  # Hydra would print its own lines about an error it sees
             if hydra_config.mode != RunMode.RUN:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -162,8 +163,9 @@ def _begun(sweep: Path) -> tuple[Path, list[str], list[str]]:
 
 def _taken(word: str, sweep: Path) -> str:
     key = word.lstrip("+~").partition("=")[0]
-    foreign = key.partition("/")[0].partition(".")[0] == "hydra" or key.startswith("-")
-    if foreign or "_target_" in word or "${" in word:
+    hydras = re.split(r"[./]", key)[0] == "hydra" or not re.fullmatch(r"[\w./]+", key)
+    strays = "." not in key and ".." in word  # a group's choice that is no file of conf/
+    if hydras or strays or "_target_" in word or "${" in word:
         raise RunError(
             f"{sweep / BEGUN} sets {key}, and only tlbench's own settings, spelled out, are taken from a "
             "folder. Begin a sweep of your own."

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from tlbench.run import Run, natural
 log = logging.getLogger(__name__)
 
 END = b""
+# -P: nothing is imported from the working folder, which is that of whoever began the sweep.
+PYTHON = (sys.executable, "-P", "-m", "tlbench")
 MOST_CURVES = 50  # in the picture of a sweep; the page shows them all
 
 
@@ -85,12 +88,14 @@ def launch(
     console.start_logging()
     interrupts = Interrupts()
     interrupts.resume_command = words.command(
-        "train", "--multirun", words.setting("resume", folder, sweep=True)
+        *("train", "--multirun", words.setting("resume", folder.absolute(), sweep=True)),
+        *_config_flags(sweep_config),
     )
     interrupts.pass_on = lambda: _ask(jobs, SAVE)
     with interrupts.heard():
         _run_all(jobs, n_jobs)
-    _show(rows.rows([_result(job) for job in jobs]), folder)
+    with _costs_itself("the table"):
+        _show(rows.rows([_result(job) for job in jobs]), folder)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
             console.say(f"job {job.name} failed: {job.last_words}", style="bad")
@@ -101,12 +106,14 @@ def launch(
 
 def _run_all(jobs: list[Job], n_jobs: int) -> None:
     pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="job")
+    ending = threading.Event()
     try:
         with console.progress("jobs", len(jobs)) as advance:
-            for _ in pool.map(lambda job: _run(job, several=n_jobs > 1), jobs):
+            for _ in pool.map(lambda job: _run(job, ending, several=n_jobs > 1), jobs):
                 advance()
     except Interrupted:
         # Jobs under way save a checkpoint and end, the others never start.
+        ending.set()
         pool.shutdown(wait=False, cancel_futures=True)
         _ask(jobs, END)
         try:
@@ -175,7 +182,7 @@ def _job(
         overrides,
         folder,
         cfg.published.label if cfg.published else label,
-        [sys.executable, "-m", "tlbench", "train", *job, *flags],
+        [*PYTHON, "train", *job, *flags],
         completed=status == "completed",
     )
 
@@ -201,13 +208,13 @@ def _config_flags(sweep_config: DictConfig) -> list[str]:
     )
 
 
-def _run(job: Job, *, several: bool) -> None:
-    """Run one job to its end, passing its lines on as they come."""
+def _run(job: Job, ending: threading.Event, *, several: bool) -> None:
+    """Run one job to its end, passing its lines on as they come; at once where the sweep is `ending`."""
     if job.completed:
         log.info("job %s is completed already: %s", job.number, job.label)
         job.exit_code = 0
         return
-    log.info("job %s: %s", job.number, words.command(*job.command[3:]))
+    log.info("job %s: %s", job.number, words.command(*job.command[len(PYTHON) :]))
     prefix = f"[{job.number}] " if several else "  "
     width = str(console.err.width - len(prefix))  # of a line that is passed on
     job.process = subprocess.Popen(
@@ -221,6 +228,8 @@ def _run(job: Job, *, several: bool) -> None:
         env={**os.environ, "COLUMNS": width, "TTY_COMPATIBLE": "0", JOB: "1"},
     )
     with job.process:
+        if ending.is_set():  # it was asked to before this process was there to hear
+            _ask([job], END)
         assert job.process.stderr is not None
         for line in job.process.stderr:
             log.info("%s%s", prefix, line.rstrip())
@@ -260,16 +269,21 @@ def _show(table: list[rows.Row], folder: Path) -> None:
         "the table": lambda: console.show(tables.Terminal(table)),
     }
     for name, make in parts.items():
-        try:
+        with _costs_itself(name):
             make()
-        except (
-            Exception
-        ) as error:  # after hours of work: it costs what cannot be drawn, and nothing else
-            reason = " ".join(str(error).split()) or type(error).__name__
-            log.warning("%s cannot be made (%s)", name, reason)
     files = [name for name in parts if (folder / name).is_file()]
     place = escape(str(folder))
     console.show(f"[hint]{', '.join(files)} and runs in[/] [path]{place}[/]", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _costs_itself(name: str) -> Iterator[None]:
+    """What cannot be drawn after hours of work costs itself, and nothing else."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        log.warning("%s cannot be made (%s)", name, reason)
 
 
 def _draw_curves(table: list[rows.Row], path: Path) -> None:
