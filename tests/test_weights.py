@@ -94,6 +94,37 @@ def earlier_run(folder: Path) -> keras.Model:
     return built.backbone
 
 
+def guide(source: keras.Model) -> keras.Model:
+    """The model of Keras's own guide to transfer learning: augmentation first, the backbone behind it."""
+    layers = keras.layers
+    augmentation = keras.Sequential([layers.RandomFlip("horizontal"), layers.RandomRotation(0.1)])
+    pixels = keras.Input((32, 32, 3))
+    x = layers.Rescaling(1 / 127.5, -1)(augmentation(pixels))
+    x = layers.GlobalAveragePooling2D()(source(x, training=False))
+    return keras.Model(pixels, layers.Dense(1)(layers.Dropout(0.2)(x)))
+
+
+@saved
+def guide_model(folder: Path) -> keras.Model:
+    source = network(top=False)
+    guide(source).save(folder / "file.keras")
+    return source
+
+
+@saved
+def guide_model_h5(folder: Path) -> keras.Model:
+    source = network(top=False)
+    guide(source).save(folder / "file.h5")
+    return source
+
+
+@saved
+def guide_weights_h5(folder: Path) -> keras.Model:
+    source = network(top=False)
+    guide(source).save_weights(folder / "file.weights.h5")
+    return source
+
+
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize("kind", SAVED)
 def test_every_kind_of_file(kind: str, tmp_path: Path) -> None:
@@ -134,6 +165,33 @@ def test_what_is_no_weights_file(
         (tmp_path / name).mkdir()
     with pytest.raises(WeightsError, match=words):
         model.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    source = network(top=False)
+    first = source.layers[1]
+    first.set_weights([np.full_like(first.get_weights()[0], np.nan)])
+    source.save(tmp_path / "file.keras")
+    with pytest.raises(WeightsError, match="no finite numbers"):
+        model.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.keras"), (8, 8, 3), 10)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external", "storage"])
+def test_a_file_that_refers_to_another_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "secret").write_bytes(bytes(400))
+    older_layout(network(top=False), tmp_path / "file.h5")
+    with h5py.File(tmp_path / "file.h5", "a") as file:
+        group = file["conv1"]
+        del group["conv1"]
+        if kind == "soft":
+            group["conv1"] = h5py.SoftLink("/bn")
+        elif kind == "external":
+            group["conv1"] = h5py.ExternalLink(str(tmp_path / "secret"), "/")
+        else:
+            storage = [(str(tmp_path / "secret"), 0, 400)]
+            group.create_dataset("conv1", shape=(100,), dtype="<f4", external=storage)
+    with pytest.raises(WeightsError, match="refers to other files at '/conv1/conv1': refused"):
+        model.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.h5"), (8, 8, 3), 10)
 
 
 def test_the_digest_follows_the_values() -> None:

@@ -193,6 +193,7 @@ class Config:
     seed: int
     precision: str
     device: str
+    repeatable: bool
     features: Features
     batch_norm: BatchNorm
     early_stopping: EarlyStopping

@@ -63,10 +63,11 @@ class Precision:
     reason: str
 
 
-def prepare(device: str, seed: int) -> Machine:
+def prepare(device: str, seed: int, *, repeatable: bool = True) -> Machine:
     """Choose the device, let its memory grow, set every seed.
 
-    device: "auto", "cpu" or "gpu". Raises DeviceError when a GPU is asked for and none is there.
+    device: "auto", "cpu" or "gpu"; repeatable: the same seed gives the same bits, on a GPU at the price of
+    speed (a CPU always does). Raises DeviceError when a GPU is asked for and none is there.
     """
     if device == "gpu" and not _GPUS:
         raise DeviceError(
@@ -81,11 +82,14 @@ def prepare(device: str, seed: int) -> Machine:
         else:
             tf.config.set_visible_devices([], "GPU")
     keras.utils.set_random_seed(seed)
+    # TF32 would round what is called float32, on a GPU that has it, to ten bits.
+    tf.config.experimental.enable_tensor_float_32_execution(not repeatable)
+    if repeatable or not use_gpu:
+        tf.config.experimental.enable_op_determinism()
     if use_gpu:
         details = tf.config.experimental.get_device_details(_GPUS[0])
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
         return Machine("gpu", details.get("device_name", "GPU"), ampere, jit_compile=True)
-    tf.config.experimental.enable_op_determinism()
     return Machine("cpu", cpu_name(), bool(BFLOAT16_FLAGS & _cpu_flags()), jit_compile=False)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tlbench.config import Config
 from tlbench.data import Dataset
+from tlbench.draws import seed_for
 from tlbench.errors import TlbenchError
 from tlbench.features import Features
 from tlbench.hardware import keras, tf
@@ -103,7 +104,9 @@ def shuffled(
     steps = math.ceil(len(dataset.splits["train"]) / size)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(rows, seed=[cfg.seed, epoch])
+        order = tf.random.experimental.stateless_shuffle(
+            rows, seed=[seed_for(cfg.seed, "order"), epoch]
+        )
         return tf.data.Dataset.range(steps).map(
             lambda step: (epoch * steps + step, order[step * size : (step + 1) * size])
         )
@@ -142,7 +145,7 @@ def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
 
 def _flips(count: tf.Tensor, seed: list[Any]) -> tf.Tensor:
     """Which images of a batch are mirrored, (count,) bool."""
-    return tf.random.stateless_uniform([count], seed=seed) < 0.5
+    return tf.random.stateless_uniform([count], seed=[seed_for(seed[0], "flip"), seed[1]]) < 0.5
 
 
 def _shift(images: tf.Tensor, share: float, seed: list[Any]) -> tf.Tensor:
@@ -150,7 +153,9 @@ def _shift(images: tf.Tensor, share: float, seed: list[Any]) -> tf.Tensor:
     count = tf.shape(images)[0]
     size = tf.shape(images)[1:3]
     reach = tf.cast(tf.math.ceil(share * tf.cast(size, tf.float32)), tf.int32)
-    draw = tf.random.stateless_uniform([count, 2], seed=[seed[0] + 1, seed[1]], minval=-1.0)
+    draw = tf.random.stateless_uniform(
+        [count, 2], seed=[seed_for(seed[0], "shift"), seed[1]], minval=-1.0
+    )
     offsets = tf.cast(tf.round(draw * tf.cast(reach, tf.float32)), tf.int32)
     down = tf.clip_by_value(tf.range(size[0])[None] + offsets[:, :1], 0, size[0] - 1)
     across = tf.clip_by_value(tf.range(size[1])[None] + offsets[:, 1:], 0, size[1] - 1)

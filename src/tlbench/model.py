@@ -11,6 +11,7 @@ from typing import Any
 
 from tlbench import config, weights
 from tlbench.config import Config
+from tlbench.draws import seed_for
 from tlbench.errors import ConfigError, suggest
 from tlbench.hardware import keras
 
@@ -157,7 +158,9 @@ def _head_layers(cfg: config.Head, classes: int, seed: int) -> list[keras.layers
         layers.append(keras.layers.Dense(width, activation=cfg.activation, name=f"dense{suffix}"))
         if cfg.dropout:
             # A seed of its own, so that a copy of the layer drops the same units.
-            dropout = keras.layers.Dropout(cfg.dropout, seed=seed + i, name=f"dropout{suffix}")
+            dropout = keras.layers.Dropout(
+                cfg.dropout, seed=seed_for(seed, "dropout", i), name=f"dropout{suffix}"
+            )
             layers.append(dropout)
     # float32 whatever the precision of the rest: a softmax over half floats loses small classes.
     final = keras.layers.Dense(

@@ -28,6 +28,7 @@ from tlbench import (
 )
 from tlbench.config import Config
 from tlbench.data import Dataset
+from tlbench.draws import seed_for
 from tlbench.errors import ConfigError, RunError
 from tlbench.files import atomic, write_json, write_text
 from tlbench.hardware import tf
@@ -87,7 +88,9 @@ def _carry_out(
     console.start_logging()
     interrupts = Interrupts()
     with interrupts.heard():
-        machine = hardware.prepare(decided.device or cfg.device, cfg.seed)
+        machine = hardware.prepare(
+            decided.device or cfg.device, cfg.seed, repeatable=cfg.repeatable
+        )
         settled = decided.settle(cfg, machine)
         model.check_layers(cfg)
         dataset = data.load(cfg.data, cfg.backbone.image_size)
@@ -213,6 +216,7 @@ def _facts(
             "precision": precision.policy,
             "precision_reason": precision.reason,
             "xla": machine.jit_compile,
+            "repeatable": cfg.repeatable or machine.device == "cpu",
         },
         "data": {
             "name": cfg.data.name,
@@ -292,7 +296,8 @@ def _latency(classifier: Classifier, dataset: Dataset) -> float:
 
 
 def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
-    chosen = np.random.default_rng(seed).permutation(rows)[:INFERENCE_SAMPLE]
+    drawn = np.random.default_rng(seed_for(seed, "inference sample"))
+    chosen = drawn.permutation(rows)[:INFERENCE_SAMPLE]
     return np.sort(chosen)
 
 

@@ -17,6 +17,7 @@ from tlbench.callbacks import EarlyStopping, Epoch, History, Keeper, LiveDisplay
 from tlbench.checkpoint import State
 from tlbench.config import Config, Stage
 from tlbench.data import Dataset
+from tlbench.draws import seed_for
 from tlbench.errors import ConfigError, suggest
 from tlbench.features import Features
 from tlbench.hardware import Machine, Precision, enough_memory, keras, tf
@@ -101,7 +102,7 @@ class Trainer:
 
     def _source(self, stage: Stage, state: State) -> tuple[Source, Features | None]:
         """What the stage trains, and on what: the head on cached features, or a faster copy of all."""
-        keras.utils.set_random_seed(self.cfg.seed + state.stage)
+        keras.utils.set_random_seed(seed_for(self.cfg.seed, "stage", state.stage))
         if "base" in state.arrays:
             self.classifier.backbone.set_weights(state.arrays["base"])
         self.classifier.set_trainable(stage.trainable)

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
@@ -43,6 +44,8 @@ def load(backbone: keras.Model, application: Callable[..., keras.Model], path: s
         raise WeightsError(
             f"backbone.weights={path} is no Keras weights or model file ({_first_line(error)})."
         ) from error
+    if not all(np.isfinite(array).all() for _, arrays in found for array in arrays):
+        raise WeightsError(f"backbone.weights={path} holds weights that are no finite numbers.")
     _assign(backbone, found, path)
 
 
@@ -110,10 +113,16 @@ def _first_line(error: Exception) -> str:
 def _read(
     file: Path, backbone: keras.Model, application: Callable[..., keras.Model]
 ) -> LayerWeights:
+    if h5py.is_hdf5(file):
+        _check_links(file)
     if file.suffix == ".keras":
-        return _of_model(keras.models.load_model(file, compile=False, safe_mode=True))
+        return _of_model(keras.models.load_model(file, compile=False, safe_mode=True), backbone)
     if file.name.endswith(".weights.h5"):
         return _of_weights_file(file, backbone, application)
+    with h5py.File(file) as opened:
+        whole = "model_config" in opened.attrs
+    if whole:  # the weights of a network inside it lie there without their layers' names
+        return _of_model(keras.models.load_model(file, compile=False, safe_mode=True), backbone)
     with h5py.File(file) as opened:
         group = opened.get("model_weights", opened)
         if "layer_names" not in group.attrs:
@@ -123,12 +132,48 @@ def _read(
         return list(_of_h5(group))
 
 
-def _of_model(model: keras.Model) -> LayerWeights:
+def _of_model(model: keras.Model, backbone: keras.Model) -> LayerWeights:
     """Layers of the backbone inside a classifier, or of the model itself.
 
     A backbone's name may tell its image size, and pretraining at one size serves another.
     """
-    return _layers(next((part for part in model.layers if isinstance(part, keras.Model)), model))
+    wanted = {layer.name for layer in backbone.layers if layer.weights}
+    parts = [model, *_nested(model)]
+    # The one that has most of the backbone's layers; else the one with the most weights, but for the whole.
+    return _layers(
+        max(
+            parts,
+            key=lambda part: (
+                len(wanted & {layer.name for layer in part.layers}),
+                part is not model,
+                part.count_params(),
+            ),
+        )
+    )
+
+
+def _nested(model: keras.Model) -> list[keras.Model]:
+    """Every network inside a network."""
+    inside = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [part for one in inside for part in (one, *_nested(one))]
+
+
+def _check_links(file: Path) -> None:
+    """Refuse an HDF5 file that would bring in the bytes of another one."""
+
+    def check(group: h5py.Group) -> None:
+        for name in group:
+            link = group.get(name, getlink=True)
+            part = group[name] if isinstance(link, h5py.HardLink) else None
+            if part is None or (isinstance(part, h5py.Dataset) and part.external):
+                raise WeightsError(
+                    f"backbone.weights={file} refers to other files at '{group.name}/{name}': refused."
+                )
+            if isinstance(part, h5py.Group):
+                check(part)
+
+    with h5py.File(file) as opened:
+        check(opened)
 
 
 def _layers(model: keras.Model) -> LayerWeights:
@@ -144,6 +189,14 @@ def _of_weights_file(
         return _layers(backbone)
     except ValueError as no_top:
         reason = no_top
+    for part in _parts_of(file):
+        try:
+            backbone.load_weights(part)
+            return _layers(backbone)
+        except ValueError:
+            continue
+        finally:
+            part.unlink()
     if classes := _classes_of(file):
         try:
             full = application(include_top=True, weights=None, classes=classes)
@@ -154,6 +207,19 @@ def _of_weights_file(
     raise WeightsError(
         f"backbone.weights={file} does not fit {backbone.name}: {_first_line(reason)}"
     ) from reason
+
+
+def _parts_of(file: Path) -> Iterator[Path]:
+    """Each network inside a network of a Keras 3 weights file, as a weights file of its own."""
+    with h5py.File(file) as opened, tempfile.TemporaryDirectory() as folder:
+        names: list[str] = []
+        opened.visit(lambda name: names.append(name) if name.endswith("/layers") else None)
+        for i, name in enumerate(names):
+            part = Path(folder) / f"{i}.weights.h5"
+            with h5py.File(part, "w") as target:
+                for inside in opened[name].parent:
+                    opened[name].parent.copy(inside, target)
+            yield part
 
 
 def _classes_of(file: Path) -> int | None:
