@@ -359,7 +359,7 @@ def test_compare_pairs_seeds(tmp_path, capsys):
 
 def test_compare_refuses_what_does_not_pair(runs, capsys):
     line = refused(capsys, runs, "--compare", "MobileNetV3(FC)", "ResNet50(FC) digits")
-    assert "different data" in line
+    assert "different images" in line
     assert "is failed" in refused(capsys, runs, "--compare", "fc", "late")
     line = refused(capsys, runs, "--compare", "fc", "MobileNetV3(ex)")
     assert "Did you mean 'MobileNetV3(exp)'?" in line

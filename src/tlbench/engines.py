@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tlbench import hardware, memory, runtimes
 from tlbench.acceleration import accelerate
@@ -183,6 +182,9 @@ def _core() -> Any:
 
 def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False) -> Any:
     """The network as a function of uint8 pixels whose variables are constants of its graph."""
+    # Not above: TensorFlow is imported by tlbench.hardware first, which keeps it quiet.
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
     shape = (batch_size, *network.input_shape[1:])
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
