@@ -78,6 +78,19 @@ def test_recalibration_finds_the_statistics_of_all_images(
     assert second.momentum == 0.9
 
 
+def test_recalibration_leaves_dropout_out() -> None:
+    """Dropped units double what is left: the variance behind them would be one that inference never sees."""
+    pixels = keras.Input((1, 1, 3))
+    x = keras.layers.Dropout(0.5)(pixels)
+    network = keras.Model(pixels, keras.layers.BatchNormalization()(x))
+    network.compile(keras.optimizers.Adam(), "mse")
+    images = np.random.default_rng(0).normal(5, 1, (64, 1, 1, 3)).astype("float32")
+    batch_norm.recalibrate(network, np.split(images, 4))
+    (layer,) = batch_norm.layers(network)
+    expected = images.var(axis=(0, 1, 2))
+    np.testing.assert_allclose(layer.moving_variance.numpy(), expected, rtol=1e-4)
+
+
 def test_frozen_statistics_stay() -> None:
     network = small_network()
     first, second = batch_norm.layers(network)

@@ -116,6 +116,13 @@ def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None
     assert "\n" not in str(refusal.value)
 
 
+def test_statistics_that_are_frozen_cannot_be_recomputed() -> None:
+    with pytest.raises(
+        ConfigError, match=r"would replace what batch_norm\.statistics=frozen keeps"
+    ):
+        make_config("batch_norm.statistics=frozen", "batch_norm.recalibrate=true")
+
+
 def test_a_mapping_where_one_value_belongs_is_refused_by_name() -> None:
     for value, kind, expected in (({"a": 1}, "str", "one value"), (True, "EarlyStopping", "")):
         said = f"Invalid type assigned: dict is not a subclass of {kind}. value: {value}"

@@ -9,9 +9,9 @@ import pytest
 
 from conftest import TINY, Answer, make_config
 from tlbench import model, weights
-from tlbench.errors import WeightsError
+from tlbench.errors import ConfigError, WeightsError
 from tlbench.hardware import keras
-from tlbench.model import build
+from tlbench.model import build, check_layers
 from tlbench.run import Run
 
 
@@ -176,7 +176,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         model.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.keras"), (8, 8, 3), 10)
 
 
-@pytest.mark.parametrize("kind", ["soft", "external", "storage"])
+@pytest.mark.parametrize("kind", ["soft", "external", "storage", "virtual"])
 def test_a_file_that_refers_to_another_is_refused(tmp_path: Path, kind: str) -> None:
     (tmp_path / "secret").write_bytes(bytes(400))
     older_layout(network(top=False), tmp_path / "file.h5")
@@ -187,6 +187,10 @@ def test_a_file_that_refers_to_another_is_refused(tmp_path: Path, kind: str) -> 
             group["conv1"] = h5py.SoftLink("/bn")
         elif kind == "external":
             group["conv1"] = h5py.ExternalLink(str(tmp_path / "secret"), "/")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(shape=(100,), dtype="<f4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "secret"), "data", shape=(100,))
+            group.create_virtual_dataset("conv1", layout)
         else:
             storage = [(str(tmp_path / "secret"), 0, 400)]
             group.create_dataset("conv1", shape=(100,), dtype="<f4", external=storage)
@@ -214,6 +218,32 @@ def test_any_keras_model_is_a_backbone(tmp_path: Path, name: str) -> None:
     assert built.backbone.output_shape == (None, 1, 1, 256)
     kernel = model.layers[1].get_weights()[0]
     np.testing.assert_array_equal(built.backbone.layers[1].get_weights()[0], kernel)
+
+
+@pytest.mark.parametrize("name", ["EfficientNetB0", "MobileNetV3Small"])
+@pytest.mark.parametrize("top", [True, False])
+def test_a_pooling_inside_a_block_is_not_the_top(tmp_path: Path, name: str, top: bool) -> None:
+    """Squeeze-and-excitation pools as a classifier does, but its block has a way around it."""
+    application, shape = getattr(keras.applications, name), (64, 64, 3)
+    application(include_top=top, weights=None, input_shape=shape).save(tmp_path / "model.keras")
+    whole = application(include_top=False, weights=None, input_shape=shape)
+    found = weights.as_backbone(str(tmp_path / "model.keras"), 64)
+    assert found.output_shape == whole.output_shape
+    assert found.count_params() == whole.count_params()
+
+
+def test_a_file_of_no_numbers_is_no_backbone_and_its_layers_can_be_named(tmp_path: Path) -> None:
+    source = network(top=False)
+    source.save(tmp_path / "file.keras")
+    settings = ("data=digits", "backbone=file", f"backbone.weights={tmp_path}/file.keras")
+    check_layers(make_config(*settings, "trainable=conv_pw_13"))
+    with pytest.raises(ConfigError, match="Did you mean 'conv_pw_13'"):
+        check_layers(make_config(*settings, "trainable=conv_pw_113"))
+    first = source.layers[1]
+    first.set_weights([np.full_like(first.get_weights()[0], np.nan)])
+    source.save(tmp_path / "file.keras")
+    with pytest.raises(WeightsError, match="no finite numbers"):
+        build(make_config(*settings), (8, 8, 3), 10)
 
 
 def test_a_backbone_of_another_size_keeps_its_weights(tmp_path: Path) -> None:

@@ -52,13 +52,18 @@ def _in_inference(kind: type[keras.layers.Layer]) -> type[keras.layers.Layer]:
 
 
 def accelerate(
-    network: keras.Model, policy: str, *, frozen_statistics: bool = False
+    network: keras.Model,
+    policy: str,
+    *,
+    frozen_statistics: bool = False,
+    statistics_alone: bool = False,
 ) -> keras.Model:
     """A copy with fused batch normalization and, but for float32 layers, another dtype policy.
 
     policy: "float32", "mixed_bfloat16" or "mixed_float16"; frozen_statistics: batch normalization trains its
-    scale and offset, and normalizes by its moving statistics. Weights are copied; what is trainable stays
-    so, and what is not runs in inference mode: dropout and stochastic depth inside it too.
+    scale and offset, and normalizes by its moving statistics; statistics_alone: nothing but batch normalization
+    runs as in training. Weights are copied; what is trainable stays so, and what is not runs in inference
+    mode: dropout and stochastic depth inside it too.
     """
 
     def copy_layer(layer: Any) -> Any:
@@ -66,7 +71,8 @@ def accelerate(
         if not isinstance(layer, keras.layers.Layer):
             return kind.from_config(options)  # plain arithmetic, which has no policy
         normalizes = isinstance(layer, keras.layers.BatchNormalization)
-        if not layer.trainable or (normalizes and frozen_statistics):
+        stays = frozen_statistics if normalizes else statistics_alone
+        if stays or not layer.trainable:
             kind = _in_inference(kind)
         elif kind is keras.layers.BatchNormalization and layer.axis in (-1, 3):
             kind = FusedBatchNormalization

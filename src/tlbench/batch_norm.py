@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tlbench import config
+from tlbench.acceleration import accelerate
 from tlbench.hardware import keras, tf
 
 # Moving statistics have settled when this share of them, or less, is what they started from.
@@ -65,28 +66,30 @@ def recalibrate(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
     """Replace moving statistics by those of all images together ("precise BN").
 
     Wu and Johnson 2021, arXiv 2105.07576. batches: (batch, height, width, 3) in 0-255; each passes
-    through normalized by its own statistics, as in training. The variance is E[x^2] - E[x]^2 over all of
-    them: the mean of the batches' variances would leave out how far their means are apart. Only layers
-    that train have their statistics replaced.
+    through normalized by its own statistics, as in training, and all else is as in inference: dropout and
+    stochastic depth would leave variances that inference never sees. The variance is E[x^2] - E[x]^2 over
+    all batches: the mean of their variances would leave out how far their means are apart. Only layers that
+    train have their statistics replaced.
     """
-    chosen = [layer for layer in layers(model) if layer.trainable]
-    if not chosen:
+    if not any(layer.trainable for layer in layers(model)):
         return
-    own = [layer.momentum for layer in chosen]
-    for layer in chosen:
-        layer.momentum = 0.0  # each batch leaves exactly its own statistics behind
-    forward = tf.function(lambda x: model(x, training=True), reduce_retracing=True)
-    means = [np.zeros(layer.moving_mean.shape, np.float64) for layer in chosen]
+    plain = keras.Model(model.inputs, model.outputs)  # a copy would bring an optimizer along
+    copy = accelerate(plain, "float32", statistics_alone=True)
+    pairs = zip(layers(plain), layers(copy), strict=True)
+    chosen = [(layer, twin) for layer, twin in pairs if layer.trainable]
+    for _, twin in chosen:
+        twin.momentum = 0.0  # each batch leaves exactly its own statistics behind
+    forward = tf.function(lambda x: copy(x, training=True), reduce_retracing=True)
+    means = [np.zeros(twin.moving_mean.shape, np.float64) for _, twin in chosen]
     squares = [np.zeros_like(mean) for mean in means]
     images = 0
     for batch in batches:
         forward(batch)
-        for layer, mean, square in zip(chosen, means, squares, strict=True):
-            of_batch = layer.moving_mean.numpy().astype(np.float64)
+        for (_, twin), mean, square in zip(chosen, means, squares, strict=True):
+            of_batch = twin.moving_mean.numpy().astype(np.float64)
             mean += len(batch) * of_batch
-            square += len(batch) * (layer.moving_variance.numpy() + of_batch**2)
+            square += len(batch) * (twin.moving_variance.numpy() + of_batch**2)
         images += len(batch)
-    for layer, momentum, mean, square in zip(chosen, own, means, squares, strict=True):
+    for (layer, _), mean, square in zip(chosen, means, squares, strict=True):
         layer.moving_mean.assign(mean / images)
         layer.moving_variance.assign(np.maximum(square / images - (mean / images) ** 2, 0))
-        layer.momentum = momentum

@@ -52,7 +52,12 @@ def check_layers(cfg: Config) -> None:
     """Refuse a stage that begins at no layer of the backbone, before weights or images are read."""
     names = [s.trainable for s in cfg.strategy.stages if isinstance(s.trainable, str)]
     if names:
-        backbone = _backbone(replace(cfg.backbone, weights=None))
+        named = (
+            cfg.backbone
+            if cfg.backbone.application is None
+            else replace(cfg.backbone, weights=None)
+        )
+        backbone = _backbone(named)
         for name in names:
             _layer_number(backbone, name)
 

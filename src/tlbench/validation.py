@@ -215,6 +215,11 @@ def _check_batch_norm(b: BatchNorm) -> None:
     _require(fits, "batch_norm.momentum", b.momentum, "auto, null, or 0 to below 1")
     fits = b.recalibrate == "auto" or isinstance(b.recalibrate, bool)
     _require(fits, "batch_norm.recalibrate", b.recalibrate, "auto, true or false")
+    if b.statistics == "frozen" and b.recalibrate is True:
+        raise ConfigError(
+            "batch_norm.recalibrate=true would replace what batch_norm.statistics=frozen keeps. "
+            "Set one of them to auto."
+        )
 
 
 def _check_trainable(setting: str, value: Any) -> None:

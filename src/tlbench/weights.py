@@ -44,8 +44,7 @@ def load(backbone: keras.Model, application: Callable[..., keras.Model], path: s
         raise WeightsError(
             f"backbone.weights={path} is no Keras weights or model file ({_first_line(error)})."
         ) from error
-    if not all(np.isfinite(array).all() for _, arrays in found for array in arrays):
-        raise WeightsError(f"backbone.weights={path} holds weights that are no finite numbers.")
+    _check_finite([array for _, arrays in found for array in arrays], path)
     _assign(backbone, found, path)
 
 
@@ -57,9 +56,8 @@ def as_backbone(path: str, image_size: int) -> keras.Model:
     """
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        pooling = keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
-        pooled = [layer for layer in model.layers if isinstance(layer, pooling)]
-        output = pooled[-1].input if pooled else model.output
+        pooling = _last_pooling(model)
+        output = pooling.input if pooling else model.output
         if len(output.shape) == 2:  # features already: one position of a map
             output = keras.layers.Reshape((1, 1, output.shape[-1]))(output)
         backbone = keras.Model(model.input, output, name="backbone")
@@ -73,11 +71,30 @@ def as_backbone(path: str, image_size: int) -> keras.Model:
             f"backbone.weights={path} cannot be the backbone for images of {image_size} pixels "
             f"({_first_line(error)})."
         ) from error
+    _check_finite(backbone.get_weights(), path)
     if len(backbone.output_shape) != 4:
         raise WeightsError(
             f"backbone.weights={path} gives {backbone.output_shape}. Expected maps of features, or features."
         )
     return backbone
+
+
+def _last_pooling(model: keras.Model) -> keras.layers.Layer | None:
+    """The global pooling that all of a model's output comes through; one that squeezes a block is none."""
+    kinds = keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
+    for layer in reversed(model.layers):
+        if isinstance(layer, kinds):
+            try:
+                keras.Model(layer.output, model.output)
+            except ValueError:  # another way leads around it
+                continue
+            return layer
+    return None
+
+
+def _check_finite(arrays: list[np.ndarray], path: str) -> None:
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise WeightsError(f"backbone.weights={path} holds weights that are no finite numbers.")
 
 
 def digest(model: keras.Model) -> str:
@@ -107,7 +124,7 @@ def explain_build_failure(cfg: config.Backbone, error: Exception) -> TlbenchErro
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return lines[0].rstrip(".:")
 
 
 def _read(
@@ -165,7 +182,9 @@ def _check_links(file: Path) -> None:
         for name in group:
             link = group.get(name, getlink=True)
             part = group[name] if isinstance(link, h5py.HardLink) else None
-            if part is None or (isinstance(part, h5py.Dataset) and part.external):
+            if part is None or (
+                isinstance(part, h5py.Dataset) and (part.external or part.is_virtual)
+            ):
                 raise WeightsError(
                     f"backbone.weights={file} refers to other files at '{group.name}/{name}': refused."
                 )
