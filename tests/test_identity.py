@@ -23,6 +23,7 @@ Command = Callable[..., Answer]
         ("features.folder=elsewhere", True),
         ("features.limit_gb=1", True),
         ("features.memory_limit_gb=1", True),
+        ("features.batch_size=8", True),
         ("epochs=3", False),
         ("seed=1", False),
         ("data.validation=0.2", False),
@@ -37,6 +38,14 @@ def test_what_makes_a_run_another_one(word: str, same: bool) -> None:
     first, other = make_config(*words), make_config(*words, word)
     assert (first.config_hash == other.config_hash) is same
     assert config.counts(word.partition("=")[0]) is not same
+
+
+def test_weights_are_the_same_file_wherever_they_lie() -> None:
+    words = ("data=digits", "backbone.weights=")
+    here, there, none = (
+        make_config(words[0], f"{words[1]}{w}") for w in ("/a.h5", "/b.h5", "null")
+    )
+    assert here.config_hash == there.config_hash != none.config_hash
 
 
 def result(folder: str, test: str = "t", **settings: object) -> Result:

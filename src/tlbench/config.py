@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 # alone are the same run. What lies there is told by digests, in the manifest.
 CARRIED_OUT = (
     *("n_jobs", "published", "resume", "data.root", "data.memory_limit_gb"),
-    *("features.folder", "features.limit_gb", "features.memory_limit_gb"),
+    *("features.folder", "features.limit_gb", "features.memory_limit_gb", "features.batch_size"),
 )
 # What a run that goes on may be given anew: its images and first weights are held against their digests.
-MOVABLE = (*CARRIED_OUT, "backbone.weights", "features.batch_size")
+MOVABLE = (*CARRIED_OUT, "backbone.weights")
 
 
 @dataclass
@@ -205,6 +205,10 @@ class Config:
     def config_hash(self) -> str:
         """16 hexadecimal digits that two runs share exactly when they were asked for the same thing."""
         identity = {k: v for k, v in _flat(asdict(self)).items() if counts(k)}
+        if self.backbone.weights not in (None, "imagenet"):
+            identity["backbone.weights"] = (
+                "a file"  # which one is told by its digest, wherever it lies
+            )
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
