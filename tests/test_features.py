@@ -239,11 +239,18 @@ def test_only_what_is_the_caches_own_is_ever_removed(
         root / "project" / "about.json",
         root / f"{'1' * 24}" / "thesis.npy",
         store(tmp_path, number=2).folder / "notes.txt",
+        root / f"{'3' * 24}" / "about.json",
+        root / f"{'4' * 24}" / f"{'5' * 32}.npy",
+        root / f".{'6' * 24}-backup" / "letters",
+        root / f".{'6' * 24}-old.json",
+        root / f"{'7' * 24}.lock",
     ]
     for path in precious:
         path.parent.mkdir(exist_ok=True)
         path.write_text('{"recipe": {}, "facts": {}, "name": "mine"}')
     (root / f"{'2' * 24}").symlink_to(root / "project")
+    (root / f"{'8' * 24}.lock").symlink_to(tmp_path / "made by nobody")
+    (root / f".{'9' * 24}-abc").mkdir()  # of a removal that a crash cut off
     answer = tlbench("cache", "--folder", str(root), "--clear")
     assert answer.code == 0
     assert all(path.exists() for path in precious)
@@ -252,6 +259,9 @@ def test_only_what_is_the_caches_own_is_ever_removed(
     assert not crashed.exists()
     assert facts == {"noise": 0.5}
     assert cache.remembered(root, {"a": 1}, lambda: {"noise": 0.7}) == {"noise": 0.7}
+    assert (root / f"{'8' * 24}.lock").is_symlink()
+    assert not (tmp_path / "made by nobody").exists()
+    assert not (root / f".{'9' * 24}-abc").exists()
     left = " ".join(answer.err.split())
     for name in ("package.json: not the cache's own", "holds 'notes.txt'", "holds 'thesis.npy'"):
         assert name in left
@@ -261,7 +271,15 @@ def test_only_what_is_the_caches_own_is_ever_removed(
 
 
 @pytest.mark.parametrize(
-    "about", ["{}", "[]", "null", '{"features": "many"}', "{" * 99_999, "\xff"]
+    "about",
+    [
+        "{}",
+        "[]",
+        "null",
+        '{"features": "many"}',
+        "{" * 99_999,
+        "\xff",
+    ],
 )
 def test_an_entry_that_cannot_be_read_is_one_bad_row(
     tlbench: Command, tmp_path: Path, about: str
@@ -274,6 +292,23 @@ def test_an_entry_that_cannot_be_read_is_one_bad_row(
     assert answer.out.count("unreadable") == 1
     assert answer.out.count(" 10 ") == 1  # images of the other one
     assert "removed 2 entries" in tlbench("cache", "--folder", "store", "--clear").out
+
+
+def test_what_an_entry_says_of_itself_need_not_be_text(tlbench: Command, tmp_path: Path) -> None:
+    folder = store(tmp_path, number=1).folder
+    folder.mkdir(parents=True)
+    (folder / "about.json").write_text(
+        '{"features": 3, "engine": 1, "data": [], "weights": {"a": 2}}'
+    )
+    assert tlbench("cache", "--folder", "store").code == 0
+
+
+def test_a_block_that_begins_as_an_archive_is_damaged(tmp_path: Path) -> None:
+    images = table()
+    before = get(store(tmp_path), images, np.arange(10), Means())
+    (block,) = store(tmp_path).folder.glob("*.npy")
+    block.write_bytes(b"PK\x03\x04" + block.read_bytes()[4:])
+    np.testing.assert_array_equal(get(store(tmp_path), images, np.arange(10), Means()), before)
 
 
 def test_a_disk_that_loses_what_is_written_is_never_served_as_features(

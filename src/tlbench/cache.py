@@ -88,7 +88,7 @@ class Store:
         with contextlib.suppress(
             OSError
         ):  # on a disk that cannot be written nothing is ever pruned
-            (self.folder / ABOUT).touch()
+            os.utime(self.folder / ABOUT)
         with _writable(self.root):
             return self._assemble(blocks, wanted, memory_limit_bytes), computed
 
@@ -129,7 +129,7 @@ class Store:
         return self._map(path) if _digest(block) == path.stem else None
 
     def _map(self, path: Path) -> np.ndarray:
-        return np.load(path, mmap_mode="r", allow_pickle=False).view(self.dtype)
+        return np.lib.format.open_memmap(path, mode="r").view(self.dtype)
 
     def _fill(self, images: Images, missing: np.ndarray, run: Compute, batch_size: int) -> None:
         """Compute and write the missing rows, block by block."""
@@ -211,25 +211,29 @@ def _writable(root: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait: bool) -> Iterator[None]:
+def held(path: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock of this file: one process at a time, the others wait for it or raise BlockingIOError.
 
     The file is removed at the end; who waited for one that is gone asks for the next. Where the file
-    system has no locks the block goes on without: blocks are whole whoever writes them.
+    system has no locks the block goes on without, and is given False: blocks are whole whoever writes them.
     """
     while True:
-        with path.open("a") as lock:
-            _take(lock.fileno(), wait=wait)
+        with open(path, "a", opener=_no_link) as lock:
+            locked = _take(lock.fileno(), wait=wait)
             if _is_still(lock.fileno(), path):
                 try:
-                    yield
+                    yield locked
                 finally:
                     with contextlib.suppress(OSError):
                         path.unlink()
                 return
 
 
-def _take(lock: int, *, wait: bool) -> None:
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def _take(lock: int, *, wait: bool) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -243,6 +247,8 @@ def _take(lock: int, *, wait: bool) -> None:
         log.warning(
             "The cache's file system has no locks (%s): jobs may compute twice", error.strerror
         )
+        return False
+    return True
 
 
 def _is_still(lock: int, path: Path) -> bool:
@@ -308,6 +314,14 @@ def _ahead(load: Callable[[np.ndarray], np.ndarray], batches: list[np.ndarray]) 
 def _pad(rows: np.ndarray, size: int) -> np.ndarray:
     """A batch of always the same size: engines are compiled for one shape."""
     return np.resize(rows, size)
+
+
+def is_block(path: Path) -> bool:
+    """Whether a file is a block of the cache's: its name is the checksum of what it holds."""
+    try:
+        return _digest(np.lib.format.open_memmap(path, mode="r")) == path.stem
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _digest(block: np.ndarray) -> str:

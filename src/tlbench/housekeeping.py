@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tlbench import console
-from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, read_json
+from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, is_block, read_json
 from tlbench.columns import Column, FittedTable
 from tlbench.files import checksum
 
@@ -89,9 +89,10 @@ def _cells(entry: Entry) -> list[str]:
     about = entry.about
     words = ["unreadable", entry.folder.name, "", ""]
     if about:
-        engine = [about[key] for key in ("engine", "precision") if key in about]
-        weights = about.get("weights") or "random"
-        words = [about.get("backbone", "?"), weights, about.get("data", "?"), " ".join(engine)]
+        engine = [str(about[key]) for key in ("engine", "precision") if key in about]
+        weights = str(about.get("weights") or "random")
+        backbone, data = (str(about.get(key, "?")) for key in ("backbone", "data"))
+        words = [backbone, weights, data, " ".join(engine)]
     used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
     figures = [used, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
     return [*(console.printable(word) for word in words), *figures]
@@ -123,23 +124,40 @@ def clear(root: Path) -> Emptied:
     for path in sorted(root.glob("*")):
         if facts_in(path) is not None and not path.is_symlink():
             path.unlink(missing_ok=True)
-        elif CUT_OFF.fullmatch(path.name) and not path.is_symlink():
-            with contextlib.suppress(OSError), held(root / f"{path.name[1:25]}{LOCK}", wait=False):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-        elif path.name.endswith(LOCK) and NAME.fullmatch(path.stem):
+        elif _is_lock(path):
             with contextlib.suppress(OSError), held(path, wait=False):
                 pass  # one that a crash left: it goes as any lock does, at its end
+        elif CUT_OFF.fullmatch(path.name) and _is_cut_off(path):
+            with contextlib.suppress(OSError), held(root / f"{path.name[1:25]}{LOCK}", wait=False):
+                shutil.rmtree(path)
         elif not NAME.fullmatch(path.name):
             result.left.append(f"{path}: not the cache's own")
     return result
+
+
+def _is_lock(path: Path) -> bool:
+    named = path.name.endswith(LOCK) and NAME.fullmatch(path.stem)
+    return bool(named) and not path.is_symlink() and path.is_file() and not path.stat().st_size
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a removal of ours that a crash cut off left this: a folder with an entry in it, or nothing."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    inside = list(path.iterdir())
+    if not inside:
+        return True
+    return [p.name for p in inside] == ["entry"] and not _foreign(inside[0], path.name[1:25])
 
 
 def _remove(entry: Entry) -> str:
     """Remove an entry; why it stays, if it does."""
     folder = entry.folder
     try:
-        with held(folder.with_suffix(LOCK), wait=False):
-            if why := _foreign(folder):
+        with held(folder.with_suffix(LOCK), wait=False) as locked:
+            if not locked:
+                return "cannot be locked, so somebody may be using it"
+            if why := _foreign(folder, folder.name):
                 return why
             # Aside first, by one rename: nobody ever finds half an entry.
             aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -154,17 +172,19 @@ def _remove(entry: Entry) -> str:
     return ""
 
 
-def _foreign(folder: Path) -> str:
-    """What in a folder of an entry's name is not the cache's own; nothing where all of it is."""
+def _foreign(folder: Path, key: str) -> str:
+    """What in a folder is not the cache's own; nothing where all of it is. key: the entry's name."""
     names = [path.name for path in folder.iterdir()]
     for name in names:
         own = name in (ABOUT, "lock") or BLOCK.fullmatch(name) or TEMPORARY.fullmatch(name)
-        if not own or (folder / name).is_dir():
+        if not own or not (folder / name).is_file() or (folder / name).is_symlink():
             return f"holds '{console.printable(name)}', which is not the cache's own"
     about = read_json(folder / ABOUT)
-    if isinstance(about, dict) and checksum(about.get("recipe", {}))[:24] == folder.name:
+    if isinstance(about, dict) and checksum(about.get("recipe", {}))[:24] == key:
         return ""
     # A crash or a flipped bit may have cost about.json: blocks, named by their checksums, prove it too.
-    if set(names) <= {"lock", ABOUT} or any(BLOCK.fullmatch(name) for name in names):
+    blocks = [folder / name for name in names if BLOCK.fullmatch(name)]
+    nothing = all(not (folder / name).stat().st_size for name in names)
+    if nothing or (blocks and all(map(is_block, blocks))):
         return ""
     return "cannot be told to be the cache's own"

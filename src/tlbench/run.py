@@ -285,7 +285,10 @@ class Run:
         else:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             reason = " ".join(str(error).split()) or type(error).__name__
-            log.debug("%s", reason, exc_info=error)
+            if status == "failed":
+                log.debug("%s", reason, exc_info=error)
+            else:
+                log.debug("Interrupted by %s", reason)
             with contextlib.suppress(OSError):  # the error itself is what the user has to see
                 self._record_end(status, reason)
         log.removeHandler(self._logger)
