@@ -40,6 +40,8 @@ class Interrupts:
         self.pass_on: Callable[[], None] = lambda: None  # what else SIGUSR1 does
         self.resume_command = ""  # what to type to go on, once there is something to go on with
         self._patient = False
+        self._hearing = threading.Lock()  # held by who wakes the main thread, or ends its hearing
+        self._heard = False  # whether signals are taken: one that came later would end the process
         self._by_hand = False  # a signal has come that the sweep did not pass on
 
     @contextlib.contextmanager
@@ -48,23 +50,27 @@ class Interrupts:
         hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         numbers = [n for n in (*ENDING, signal.SIGUSR1) if n != signal.SIGHUP or hangs_up]
         own = {number: signal.signal(number, self._hear) for number in numbers}
+        self._heard = True
         if JOB in os.environ:
             own[PASSED_ON] = signal.signal(PASSED_ON, self._hear)
             threading.Thread(target=self._listen_to_sweep, daemon=True).start()
         try:
             yield self
         finally:
+            with self._hearing:
+                self._heard = False
             for number, handler in own.items():
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
     def between_steps(self) -> Iterator[None]:
-        """In this block a signal is only noted: `raise_if_ending` acts on it where it is safe."""
+        """In this block a signal is only noted; `raise_if_ending` acts on it where it is safe, and the end does."""
         self._patient = True
         try:
             yield
         finally:
             self._patient = False
+        self.raise_if_ending()
 
     def raise_if_ending(self) -> None:
         if self.ending is not None:
@@ -75,7 +81,8 @@ class Interrupts:
             self.save = True
             self.pass_on()
             return
-        again = number != PASSED_ON and self._by_hand
+        # A terminal that closes hangs up more than once: its shell passes on what the system sends too.
+        again = self._by_hand and number not in (PASSED_ON, signal.SIGHUP)
         self._by_hand = self._by_hand or number != PASSED_ON
         if self.ending is not None and not again:  # a request is one, whoever else passes it on
             return
@@ -91,5 +98,10 @@ class Interrupts:
         folder from the next try. Read without Python's buffer, whose lock a daemon would never return.
         """
         while os.read(0, 1) == SAVE:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), PASSED_ON)
+            self._wake(signal.SIGUSR1)
+        self._wake(PASSED_ON)
+
+    def _wake(self, number: int) -> None:
+        with self._hearing:
+            if self._heard:
+                os.kill(os.getpid(), number)
