@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 
 from tlbench import (
     config,
@@ -22,6 +21,7 @@ from tlbench import (
     hardware,
     memory,
     model,
+    outcome,
     plots,
     training,
     weights,
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 INFERENCE_SAMPLE = 2000  # training images that are evaluated in inference mode
 LATENCY_REPEATS = 11
-WIDE_GAP = 0.1  # between training accuracy while training and in inference, worth a line
 
 
 def train(cfg: Config, folder: Path, command: str) -> None:
@@ -120,7 +119,7 @@ def _carry_out(
             ).run()
             results = _evaluate(run, classifier, dataset, cfg, fitted)
             _write_results(run, classifier, dataset, fitted, results)
-        _say_results(run, results, cfg)
+        outcome.say(run, results, cfg)
 
 
 @contextlib.contextmanager
@@ -325,66 +324,3 @@ def _write_results(
     title = f"test accuracy {results['evaluation']:.4f}"
     plots.curves(fitted.history, run.folder.name, pictures / "curves.png")
     plots.confusion_matrix(counts, dataset.class_names, title, pictures / "confusion_matrix.png")
-
-
-def _say_results(run: Run, results: dict[str, Any], cfg: Config) -> None:
-    """The figures, what stands out about them, where everything is, and what to try next."""
-    gap = results["accuracy"] - results["inference_accuracy"]
-    if gap > WIDE_GAP:
-        log.warning(
-            "Training accuracy was %.2f while training but %.2f in inference: batch normalization's moving "
-            "statistics do not fit the weights; set batch_norm.recalibrate=true.",
-            *(results["accuracy"], results["inference_accuracy"]),
-        )
-    console.show(_panel(run, results, cfg))
-
-
-def _panel(run: Run, results: dict[str, Any], cfg: Config) -> Any:
-    from rich.panel import Panel
-    from rich.table import Table
-
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("test accuracy", f"[number]{results['evaluation']:.4f}[/]")
-    if words := evaluation.say_unseen(results):
-        grid.add_row("", words)
-    grid.add_row("macro F1", f"{results['macro_f1']:.4f}")
-    if "top5_accuracy" in results:
-        grid.add_row("top 5", f"{results['top5_accuracy']:.4f}")
-    grid.add_row("validation", f"{results['val_accuracy']:.4f}")
-    grid.add_row(
-        "training",
-        f"{results['accuracy']:.4f} ({results['inference_accuracy']:.4f} in inference)",
-    )
-    if results["kept_epoch"] < results["epochs"]:
-        words = "stopped" if results["stopped_early"] else "ended"
-        grid.add_row("epochs", f"{words} after {results['epochs']}, kept {results['kept_epoch']}")
-    grid.add_row("cost", _cost(results))
-    if cfg.backbone.weights is None:
-        grid.add_row("weights", "random: nothing was downloaded, nothing was transferred")
-    try:
-        shown = run.folder.relative_to(Path.cwd())
-    except ValueError:
-        shown = run.folder
-    grid.add_row("run folder", f"[path]{escape(str(shown))}[/]")
-    grid.add_row("  pictures", "plots/curves.png, plots/confusion_matrix.png")
-    grid.add_row("  model", "model.keras (plain Keras, takes 0-255 pixels)")
-    grid.add_row("  numbers", "metrics.json, history.csv, predictions.npz")
-    grid.add_row("next", _next(cfg))
-    return Panel(grid, title="finished", title_align="left", expand=False)
-
-
-def _cost(results: dict[str, Any]) -> str:
-    features = results["features_seconds"]
-    return (
-        (f"features {features:.1f} s, " if features else "")
-        + f"training {results['training_seconds']:.1f} s, {results['images_per_second']:,.0f} "
-        f"images/s, {results['peak_memory_bytes'] / 2**30:.1f} GiB at most"
-    )
-
-
-def _next(cfg: Config) -> str:
-    if cfg.data.name != "image_folder":
-        return "tlbench train data=image_folder data.root=my_photos trainable=false"
-    if cfg.trainable is False:
-        return "the same with trainable=true, or strategy=probe_finetune"
-    return "the same with head=exp, or another backbone=..."

@@ -68,7 +68,9 @@ class Trainer:
             log.info("Going on after %d epochs and %d steps", len(state.history), state.step)
         own_momentum = batch_norm.own_momentum(self.classifier.backbone)
         if self._adapts and state == State():
+            began = time.perf_counter()
             self._adapt()
+            state.seconds = time.perf_counter() - began
         for stage in self.cfg.strategy.stages[state.stage :]:
             source, frozen = self._source(stage, state)
             kept = self._fit(source, stage, state)
