@@ -1,50 +1,111 @@
-"""Kill trainings at random moments, go on with each, and count those that end in the same bits.
+"""Interrupt trainings at random moments, go on with each, and count those that end in the same bits.
 
-A training in two stages (a head on cached features, then every layer) with dropout, mirroring, a cosine
-schedule and early stopping is run once without interruption. Then, as often as --kills says, it is begun
-anew, killed by SIGKILL at a random moment, resumed, and compared: history, metrics, test probabilities
-and the weights of the saved model, to the bit. A run that had not made its folder yet is begun again.
+Three commands, each on a terminal of its own: a training in two stages (a head on cached features, then every
+layer) with dropout, mirroring, a cosine schedule and early stopping; a sweep of two such, at once; and the
+extension of a completed training from two epochs to five. Each is run once without interruption (for the
+extension: a training that had five from the beginning). Then, as often as --kills says, one is begun anew,
+interrupted at a random moment by SIGKILL, Ctrl-C or a terminal that goes away, taken up again as a user
+would, and compared: history, metrics, test probabilities and the weights of the saved model, to the bit.
 """
 
 import csv
+import fcntl
 import hashlib
+import itertools
 import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+
+import pexpect
 
 import measure
 
-SETTINGS = [
-    *("data=digits", "data.limit=300", "batch_size=16", "epochs=3", "device=cpu"),
+SETTINGS = (
+    *("data=digits", "data.limit=300", "batch_size=16", "device=cpu"),
     *("backbone=mobilenet", "backbone.arguments.alpha=0.25", "backbone.weights=null"),
     *("backbone.image_size=32", "head.widths=[16]", "head.dropout=0.2", "augment=flip"),
-    *("strategy=probe_finetune", "schedule=cosine", "early_stopping.patience=3"),
-]
+    "strategy=probe_finetune",
+)
+SCHEDULED = (*SETTINGS, "epochs=3", "schedule=cosine", "early_stopping.patience=3")
 CLOCK = {
     *("seconds", "images_per_second", "features_seconds", "training_seconds"),
     *("evaluation_seconds", "peak_memory_bytes", "latency_ms"),
 }
+PATIENCE = 600  # seconds, for a command that is to end by itself
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """A training whose features are its own, so that a kill may fall into computing them."""
-    environment = {**os.environ, "TLBENCH_CACHE": str(folder.parent / f"{folder.name}-cache")}
-    command = [sys.executable, "-m", "tlbench", "train", *words]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+def train(words: tuple[str, ...], cache: Path) -> pexpect.spawn:
+    """A training on a terminal of 80 columns, which has to be read: it waits for its reader."""
+    environment = {**os.environ, "TLBENCH_CACHE": str(cache), "TERM": "xterm-256color"}
+    command = ["-m", "tlbench", "train", *words]
+    size = (24, 80)
+    return pexpect.spawn(
+        sys.executable, command, env=environment, dimensions=size, timeout=PATIENCE
+    )
 
 
-def begin(folder: Path) -> subprocess.Popen[bytes]:
-    return start(folder, *SETTINGS, f"hydra.run.dir={folder}")
+def finish(words: tuple[str, ...], cache: Path) -> bool:
+    """Run a training to its end; whether it ended well."""
+    child = train(words, cache)
+    child.expect(pexpect.EOF)
+    child.close()
+    return child.exitstatus == 0
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is typed at first, what after an interruption, and the run folders that it fills."""
+
+    first: Callable[[Path], tuple[str, ...]]
+    again: tuple[str, ...]
+    begun: str  # the file by which `again` finds what there is to go on with
+    runs: tuple[str, ...] = (".",)
+
+    def words(self, folder: Path) -> tuple[str, ...]:
+        """What a user types to have the work done in a folder, begun or not."""
+        if (folder / self.begun).is_file():
+            return (*self.again, f"resume={folder}")
+        return self.first(folder)
+
+
+COMMANDS = {
+    "training": Command(
+        lambda folder: (*SCHEDULED, f"hydra.run.dir={folder}"), (), "manifest.json"
+    ),
+    "sweep": Command(
+        lambda folder: ("--multirun", *SCHEDULED, "seed=0,1", "n_jobs=2", f"hydra.sweep.dir={folder}"),
+        ("--multirun",),
+        "multirun.yaml",
+        ("0", "1"),
+    ),
+    "extension": Command(
+        lambda folder: (*SETTINGS, "epochs=5", f"hydra.run.dir={folder}"),
+        ("epochs=5",),
+        "manifest.json",
+    ),
+}  # fmt: skip
+
+
+def hang_up(child: pexpect.spawn) -> None:
+    child.ptyproc.fileobj.close()
+
+
+INTERRUPTIONS: Mapping[str, Callable[[pexpect.spawn], None]] = {
+    "SIGKILL": lambda child: child.kill(signal.SIGKILL),
+    "Ctrl-C": lambda child: child.sendintr(),
+    "a closed terminal": hang_up,
+}
 
 
 def bits(folder: Path) -> str:
@@ -64,56 +125,97 @@ def bits(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def where(folder: Path) -> str:
-    """What a killed run had reached."""
-    if not (folder / "manifest.json").is_file():
-        return "before its folder"
-    log = folder / "train.log"
-    lines = log.read_text().splitlines() if log.is_file() else []
-    stages = [line for line in lines if "loss" in line]
-    if not stages:
-        return "in features" if any("Computing" in line for line in lines) else "in the first epoch"
-    name, epoch = stages[-1].split()[2:4]
-    return f"after {name} {epoch}"
+def epochs(folder: Path) -> int:
+    """How many epochs the logs in a folder speak of."""
+    return sum(path.read_text().count("  loss ") for path in folder.rglob("train.log"))
 
 
-def attempt(folder: Path, moment: float) -> tuple[str, str]:
-    """Kill a run after so many seconds and finish it: where it was killed, and its digest."""
-    process = begin(folder)
-    time.sleep(moment)
-    process.kill()
-    process.wait()
-    place = where(folder)
-    again = begin(folder) if place == "before its folder" else start(folder, f"resume={folder}")
-    if again.wait() != 0:
-        return place, "failed"
-    found = bits(folder)
+def interrupt(child: pexpect.spawn, how: str, moment: float) -> bool:
+    """Let a training go for so many seconds and stop it; whether it had ended before."""
+    if child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=moment) == 0:
+        return True
+    INTERRUPTIONS[how](child)
+    if not child.ptyproc.fileobj.closed:
+        child.expect(pexpect.EOF)
+    child.wait()
+    return False
+
+
+def wait_for_jobs(folder: Path) -> None:
+    """A sweep that was killed leaves jobs, which save and end: their folders are locked until then."""
+    for path in folder.rglob(".lock"):
+        with path.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def attempt(name: str, how: str, moment: float, folder: Path, base: Path) -> tuple[str, list[str]]:
+    """Interrupt a command and finish it: where it was interrupted, and the digests of its runs."""
+    command, cache = COMMANDS[name], folder.with_name(f"{folder.name} cache")
+    if name == "extension":
+        shutil.copytree(base, folder)
+    before = epochs(folder)
+    ended = interrupt(train(command.words(folder), cache), how, moment)
+    wait_for_jobs(folder)
+    place = "after its end" if ended else "after an epoch" if epochs(folder) > before else "earlier"
+    if not finish(command.words(folder), cache):
+        return place, ["failed"]
+    found = [bits(folder / run) for run in command.runs]
     shutil.rmtree(folder)
+    shutil.rmtree(cache, ignore_errors=True)
     return place, found
 
 
 def main() -> int:
     parser = measure.parser(__doc__, timed=False)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--at-once", type=int, default=2, help="trainings under way at a time")
+    parser.add_argument("--at-once", type=int, default=2, help="commands under way at a time")
     asked = parser.parse_args()
     rng = random.Random(asked.seed)
+    ways = list(itertools.product(COMMANDS, INTERRUPTIONS))
+    kinds = [ways[i % len(ways)] for i in range(asked.kills)]
+    moments = [rng.uniform(0.2, 1.1) for _ in kinds]  # of the time that it takes uninterrupted
     with tempfile.TemporaryDirectory() as root:
-        began = time.monotonic()
-        assert begin(Path(root) / "whole").wait() == 0
-        length = time.monotonic() - began
-        expected = bits(Path(root) / "whole")
-        moments = [rng.uniform(0.2, 1.1) * length for _ in range(asked.kills)]
+        expected, lengths = {}, {}
+        for name, command in COMMANDS.items():
+            began, folder = time.monotonic(), Path(root) / f"whole {name}"
+            assert finish(command.first(folder), Path(root) / "cache")
+            lengths[name] = time.monotonic() - began
+            expected[name] = [bits(folder / run) for run in command.runs]
+        base = Path(root) / "base"
+        assert finish((*SETTINGS, "epochs=2", f"hydra.run.dir={base}"), Path(root) / "cache")
+
+        def one(i: int) -> tuple[str, list[str]]:
+            name, how = kinds[i]
+            moment = moments[i] * lengths[name]
+            found = attempt(name, how, moment, Path(root) / f"try {i}", base)
+            same = "identical" if found[1] == expected[name] else "DIFFERENT"
+            print(f"{i + 1}: {name}, {how} {found[0]}: {same}", file=sys.stderr, flush=True)
+            return found
+
         with ThreadPoolExecutor(asked.at_once) as pool:
-            folders = (Path(root) / str(i) for i in range(asked.kills))
-            found = list(pool.map(attempt, folders, moments))
-    kills = Counter(place for place, _ in found)
-    same = Counter(place for place, digest in found if digest == expected)
-    rows = [[place, str(kills[place]), str(same[place])] for place in sorted(kills)]
-    rows.append(["at any moment", str(kills.total()), str(same.total())])
-    measure.publish(asked, "kills", ("killed", "kills", "identical"), rows)
-    return 0 if same == kills else 1
+            found = list(pool.map(one, range(asked.kills)))
+    places = Counter((*kind, place) for kind, (place, _) in zip(kinds, found, strict=True))
+    same = Counter(
+        kind for kind, (_, run) in zip(kinds, found, strict=True) if run == expected[kind[0]]
+    )
+    reached = ("earlier", "after an epoch", "after its end")
+    rows = [
+        [*kind, *(str(places[(*kind, place)]) for place in reached), str(count), str(same[kind])]
+        for kind, count in Counter(kinds).items()
+    ]
+    ends = (str(sum(places[(*k, p)] for k in set(kinds))) for p in reached)
+    rows.append(["all", "", *ends, str(len(kinds)), str(same.total())])
+    columns = (
+        "what",
+        "by",
+        "before its first epoch's end",
+        *reached[1:],
+        "interrupted",
+        "identical",
+    )
+    measure.publish(asked, "kills", columns, rows)
+    return 0 if same.total() == len(kinds) else 1
 
 
 if __name__ == "__main__":

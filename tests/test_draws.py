@@ -1,12 +1,15 @@
 """Draws: what a run draws for one thing it draws for nothing else, nor does another seed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from conftest import TINY, make_config
-from tlbench import data, inputs, model
-from tlbench.draws import seed_for
-from tlbench.hardware import keras, prepare, tf
+from tlbench import batch_norm, data, features, inputs, model, training
+from tlbench.acceleration import accelerate
+from tlbench.draws import reseed, seed_for
+from tlbench.hardware import Machine, keras, prepare, tf
 
 
 def test_no_purpose_shares_a_seed_with_another() -> None:
@@ -25,19 +28,56 @@ def test_one_seeds_shifts_are_not_anothers_flips() -> None:
         assert abs((moved == other).mean() - 0.5) < 0.15
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_layers_of_dropout_and_neighbouring_seeds_have_draws_of_their_own(seed: int) -> None:
-    words = (*TINY, "head.widths=[8,8]", "head.dropout=0.5")
-    heads = [
-        model.build(make_config(*words, f"seed={s}"), (8, 8, 3), 10).head for s in (seed, seed + 1)
-    ]
-    seeds = [
-        layer.seed
-        for head in heads
-        for layer in head.layers
-        if isinstance(layer, keras.layers.Dropout)
-    ]
-    assert len(set(seeds)) == 4
+def test_no_layer_shares_its_draws_with_another_another_stage_or_another_seed() -> None:
+    cfg = make_config(*TINY, "head.widths=[8,8]", "head.dropout=0.5")
+    head = model.build(cfg, (8, 8, 3), 10).head
+    layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dropout)]
+    masks = []
+    for seed, stage in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        reseed(head, seed, stage)
+        masks += [layer(tf.ones([64, 8]), training=True).numpy().tobytes() for layer in layers]
+    assert len(set(masks)) == 8
+    reseed(head, 0, 0)
+    again = [layer(tf.ones([64, 8]), training=True).numpy().tobytes() for layer in layers]
+    assert again == masks[:2]
+
+
+def test_a_head_draws_alike_alone_and_at_the_end_of_a_network() -> None:
+    """Or features from the cache would train another head than pixels do."""
+    words = ("backbone=efficientnetv2b0", "backbone.weights=null", "backbone.image_size=32")
+    cfg = make_config("data=digits", *words, "head.widths=[8]", "head.dropout=0.5")
+    masks = []
+    for end in ("head", "model"):
+        network = getattr(model.build(cfg, (8, 8, 3), 10), end)
+        copy = network if end == "head" else accelerate(network, "float32")
+        reseed(copy, 3, 0)
+        masks.append(copy.get_layer("dropout")(tf.ones([64, 8]), training=True).numpy())
+    assert np.array_equal(*masks)
+
+
+def test_a_head_is_drawn_from_other_numbers_than_its_backbone() -> None:
+    words = ("backbone=vgg16", "backbone.weights=null", "backbone.image_size=32")
+    classifier = model.build(make_config("data=digits", *words, "head.widths=[64]"), (8, 8, 3), 10)
+    first, dense = (
+        np.ravel(network.weights[0].numpy())[:1728]  # all of VGG16's first kernel
+        for network in (classifier.backbone, classifier.head)
+    )
+    assert abs(np.corrcoef(first, dense)[0, 1]) < 0.1
+
+
+def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = data.load(make_config("data=digits", "data.limit=300").data, 8)
+    cfg = make_config(*TINY)
+    seen: list[np.ndarray] = []
+    source = inputs.Source(keras.Sequential(), lambda x: x, lambda x, _: x, cheap_steps=True)
+    trainer = training.Trainer(None, dataset, cfg, None, None, None, Path(), print)
+    monkeypatch.setattr(
+        batch_norm, "recalibrate", lambda _, batches: seen.append(next(iter(batches)).numpy())
+    )
+    trainer._fit_statistics(source)
+    epoch, _ = next(iter(inputs.shuffled(source, dataset, cfg, range(1))))
+    assert len(seen[0]) == cfg.batch_size
+    assert not np.array_equal(seen[0], epoch.numpy())
 
 
 def test_orders_of_neighbouring_seeds_differ() -> None:
@@ -56,3 +96,17 @@ def test_what_is_repeatable_computes_in_whole_float32() -> None:
         prepare("cpu", 0, repeatable=repeatable)
         allowed = tf.config.experimental.tensor_float_32_execution_enabled()
         assert allowed is not repeatable
+
+
+def test_features_in_tf32_are_no_features_in_float32() -> None:
+    network = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
+    recipes = []
+    for repeatable in (True, False):
+        prepare("cpu", 0, repeatable=repeatable)
+        for device in ("cpu", "gpu"):
+            machine = Machine(device, "any", bfloat16=False, jit_compile=False)
+            recipes.append(features._recipe(network, "tensorflow", machine, "none"))
+    prepare("cpu", 0)
+    exact, exact_gpu, cpu, tf32 = recipes
+    assert exact == cpu
+    assert exact_gpu != tf32

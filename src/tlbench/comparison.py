@@ -83,7 +83,7 @@ def compare(a: Row, b: Row) -> Comparison:
     for row in (a, b):
         if not row.completed:
             raise RunError(f"{row.name} is {row.first.status}: it has no predictions to compare.")
-    if a.first.test_set != b.first.test_set:
+    if not a.first.tested_like(b.first):
         raise RunError(
             f"{a.name} and {b.name} were tested on different images: they cannot be compared."
         )

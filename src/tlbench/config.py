@@ -248,6 +248,13 @@ def moved(saved: Config, asked: Config, overrides: Iterable[str]) -> Config:
     return found
 
 
+def moves(saved: Config, now: Config) -> dict[str, Any]:
+    """What of MOVABLE, within a group, another configuration has elsewhere than a saved one."""
+    before, after = _flat(asdict(saved)), _flat(asdict(now))
+    names = [name for name in MOVABLE if "." in name and before.get(name) != after.get(name)]
+    return {name: after.get(name) for name in names}
+
+
 def differences(
     saved: Config, asked: Config, overrides: Iterable[str]
 ) -> dict[str, tuple[Any, Any]]:

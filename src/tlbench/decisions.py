@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tlbench import engines
+from tlbench import batch_norm, engines
 from tlbench.config import Config
 from tlbench.errors import DeviceError
 from tlbench.hardware import Machine, Precision
@@ -22,6 +22,7 @@ class Decisions:
     device: str | None
     precision: Precision | None  # to train the network in
     features: Mapping[str, Any]  # engine and precision of frozen features, and why
+    statistics: str | None  # what a backbone that trains normalizes by
 
     @property
     def reasons(self) -> dict[str, Any]:
@@ -33,8 +34,10 @@ class Decisions:
 
         Raises ConfigError or DeviceError where it cannot be had any more.
         """
+        settled = copy.deepcopy(cfg)
+        settled.batch_norm.statistics = self.statistics or batch_norm.statistics(cfg)
         if not self.features:
-            return cfg
+            return settled
         engine, precision = self.features["engine"], self.features["precision"]
         engines.choose(engine, machine)  # raises, with what to install, when it is not there
         native = ("float32", *engines.lower_precisions(engine, machine))
@@ -43,7 +46,6 @@ class Decisions:
                 f"This run reads features in {precision}, which this {machine.device} does not compute itself. "
                 "Go on with it on a machine like the one it began on, or train anew."
             )
-        settled = copy.deepcopy(cfg)
         settled.features.engine, settled.features.precision = engine, precision
         return settled
 
@@ -53,4 +55,9 @@ def of(manifest: Mapping[str, Any]) -> Decisions:
     hardware = manifest.get("hardware") or {}
     policy = hardware.get("precision")
     precision = Precision(policy, hardware.get("precision_reason", "")) if policy else None
-    return Decisions(hardware.get("device"), precision, manifest.get("features") or {})
+    return Decisions(
+        hardware.get("device"),
+        precision,
+        manifest.get("features") or {},
+        (manifest.get("batch_norm") or {}).get("statistics"),
+    )

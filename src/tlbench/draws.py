@@ -1,6 +1,7 @@
 """Random draws: each from the run's seed and what it is for, so that no two share their numbers."""
 
 import hashlib
+from typing import Any
 
 
 def seed_for(seed: int, purpose: str, number: int = 0) -> int:
@@ -10,3 +11,15 @@ def seed_for(seed: int, purpose: str, number: int = 0) -> int:
     """
     text = f"{seed} {purpose} {number}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest()) % 2**31
+
+
+def reseed(network: Any, seed: int, stage: int) -> None:
+    """Have the layers of a Keras network that draw, such as dropout, begin a stage's own draws.
+
+    Counted from the last: a head draws alike alone and as the end of a whole network.
+    """
+    drawing = [
+        v for v in network.non_trainable_variables if v.path.endswith("seed_generator_state")
+    ]
+    for number, state in enumerate(reversed(drawing)):
+        state.assign([seed_for(seed, f"layers of stage {stage}", number), 0])

@@ -13,7 +13,7 @@ from tlbench import engines
 from tlbench.cache import Store, remembered
 from tlbench.config import Config
 from tlbench.data import Dataset
-from tlbench.hardware import Machine, enough_memory, keras
+from tlbench.hardware import Machine, enough_memory, keras, tf
 from tlbench.housekeeping import prune
 from tlbench.images import Images
 from tlbench.model import Classifier
@@ -127,6 +127,8 @@ def _recipe(network: keras.Model, engine: str, machine: Machine, decoding: str) 
         "engine": engine,
         "engines": engines.VERSION,
         "device": machine.device,
+        "tf32": machine.device == "gpu"
+        and tf.config.experimental.tensor_float_32_execution_enabled(),
         "versions": {name: version(name) for name in sorted(packages)},
     }
 

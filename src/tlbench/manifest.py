@@ -15,7 +15,10 @@ from tlbench.errors import RunError
 NAME = "manifest.json"
 FORMAT = 1  # of the folder; a newer one is refused by older versions
 STATES = ("running", "completed", "failed", "interrupted")
-RECORDS = ("data", "hardware", "versions", "weights", "features", "files", "extension")
+RECORDS = (
+    *("data", "hardware", "versions", "weights", "features", "batch_norm", "files"),
+    "extension",
+)
 PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
 MOST_BYTES = 2**24  # no run of ours comes near
 

@@ -81,15 +81,15 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
     input_shape: (height, width, 3) of the images in the data set. Raises ConfigError when the backbone's
     settings do not fit keras.applications, WeightsError when its weights do not fit it.
     """
-    keras.utils.set_random_seed(cfg.seed)
+    keras.utils.set_random_seed(seed_for(cfg.seed, "backbone"))
     backbone = _backbone(cfg.backbone)
     # Again: the head starts alike whatever was drawn for the backbone.
-    keras.utils.set_random_seed(cfg.seed)
+    keras.utils.set_random_seed(seed_for(cfg.seed, "head"))
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
     x = backbone(_enlarge(x, cfg.backbone.image_size))
     features = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")(x)
-    layers = _head_layers(cfg.head, classes, cfg.seed)
+    layers = _head_layers(cfg.head, classes)
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
@@ -149,7 +149,7 @@ def _enlarge(x: Any, size: int) -> Any:
     return keras.layers.Resizing(size, size, name="resizing")(x)
 
 
-def _head_layers(cfg: config.Head, classes: int, seed: int) -> list[keras.layers.Layer]:
+def _head_layers(cfg: config.Head, classes: int) -> list[keras.layers.Layer]:
     layers: list[keras.layers.Layer] = []
     try:
         keras.activations.get(cfg.activation)
@@ -162,11 +162,7 @@ def _head_layers(cfg: config.Head, classes: int, seed: int) -> list[keras.layers
         suffix = f"_{i}" if i else ""
         layers.append(keras.layers.Dense(width, activation=cfg.activation, name=f"dense{suffix}"))
         if cfg.dropout:
-            # A seed of its own, so that a copy of the layer drops the same units.
-            dropout = keras.layers.Dropout(
-                cfg.dropout, seed=seed_for(seed, "dropout", i), name=f"dropout{suffix}"
-            )
-            layers.append(dropout)
+            layers.append(keras.layers.Dropout(cfg.dropout, name=f"dropout{suffix}"))
     # float32 whatever the precision of the rest: a softmax over half floats loses small classes.
     final = keras.layers.Dense(
         classes, activation="softmax", dtype="float32", name="classification"

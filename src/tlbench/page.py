@@ -59,10 +59,13 @@ def _palette() -> str:
 
 def _by_test_set(finished: Sequence[Numbered]) -> list[list[Numbered]]:
     """Rows that were tested on the same images, together: only their accuracies compare."""
-    sets: dict[str, list[Numbered]] = {}
+    sets: list[list[Numbered]] = []
     for number, row in finished:
-        sets.setdefault(row.first.test_set or row.name, []).append((number, row))
-    return list(sets.values())
+        alike = (members for members in sets if row.first.tested_like(members[0][1].first))
+        if (members := next(alike, None)) is None:
+            sets.append(members := [])
+        members.append((number, row))
+    return sets
 
 
 # ---------------------------------------------------------------- the table

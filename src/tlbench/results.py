@@ -43,10 +43,13 @@ class Result:
         """What the manifest says of the data: fingerprint, class_names, images."""
         return self.manifest.get("data", {})
 
-    @property
-    def test_set(self) -> str:
-        """Equal for runs that were tested on the same images; older runs tell only their whole data."""
-        return str(self.data.get("test_sha256") or self.data.get("fingerprint") or "")
+    def tested_like(self, other: "Result") -> bool:
+        """Whether both were tested on the same images; older runs tell only their whole data."""
+        for key in ("test_sha256", "fingerprint"):
+            ours, theirs = self.data.get(key), other.data.get(key)
+            if ours and theirs:
+                return bool(ours == theirs)
+        return False
 
     @property
     def identity(self) -> str:

@@ -172,29 +172,35 @@ def _job(
         cfg = validation.load(task)
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
-    status = _status(folder, cfg)
+    run = _begun(folder, cfg)
     job = [*overrides, words.setting("hydra.run.dir", folder.absolute())]
-    if status is not None:
-        places = [w for w in overrides if w.lstrip("+").partition("=")[0] in config.MOVABLE]
-        job = [words.setting("resume", folder.absolute()), *places]
+    if run is not None:
+        job = [words.setting("resume", folder.absolute()), *_moves(run, cfg)]
     return Job(
         number,
         overrides,
         folder,
         cfg.published.label if cfg.published else label,
         [*PYTHON, "train", *job, *flags],
-        completed=status == "completed",
+        completed=run is not None and run.status == "completed",
     )
 
 
-def _status(folder: Path, cfg: config.Config) -> str | None:
-    """The status of this very job's run where the sweep was begun before; None for a new job."""
+def _begun(folder: Path, cfg: config.Config) -> Run | None:
+    """This very job's run where the sweep was begun before; None for a new job."""
     if not (folder / "manifest.json").is_file():
         return None
     run = Run.open(folder)
     if run.manifest["config_hash"] != cfg.config_hash:
         raise ConfigError(f"{folder} holds another job. Choose another hydra.sweep.dir.")
-    return run.status
+    return run
+
+
+def _moves(run: Run, cfg: config.Config) -> list[str]:
+    """What has moved since a job was begun, be it typed or in the user's own YAML, as words for it."""
+    with contextlib.suppress(RunError):  # the job itself says what is the matter with its run
+        return [words.value(*move) for move in config.moves(run.config(), cfg).items()]
+    return []
 
 
 def _config_flags(sweep_config: DictConfig) -> list[str]:

@@ -98,7 +98,7 @@ def _carry_out(
         precision = decided.precision or hardware.training_precision(
             cfg.precision, machine, classifier.backbone
         )
-        run = open_run(_facts(cfg, machine, precision, dataset, classifier))
+        run = open_run(_facts(settled, machine, precision, dataset, classifier))
         interrupts.resume_command = resume_command(run.folder)
         with _room_to_write(interrupts.resume_command), run:
             xla = "with XLA" if machine.jit_compile else "without XLA"
@@ -117,9 +117,9 @@ def _carry_out(
                 checkpoint,
                 lambda facts: run.record(features={**facts, **decided.reasons}),
             ).run()
-            results = _evaluate(run, classifier, dataset, cfg, fitted)
+            results = _evaluate(run, classifier, dataset, settled, fitted)
             _write_results(run, classifier, dataset, fitted, results)
-        outcome.say(run, results, cfg)
+        outcome.say(run, results, settled)
 
 
 @contextlib.contextmanager
@@ -226,6 +226,7 @@ def _facts(
             "images": {name: len(rows) for name, rows in dataset.splits.items()},
             "unreadable": dataset.unreadable,
         },
+        "batch_norm": {"statistics": cfg.batch_norm.statistics},
         "weights": {"source": cfg.backbone.weights, "sha256": weights.digest(classifier.backbone)},
     }
 

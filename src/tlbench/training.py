@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tlbench.callbacks import EarlyStopping, Epoch, History, Keeper, LiveDisplay
 from tlbench.checkpoint import State
 from tlbench.config import Config, Stage
 from tlbench.data import Dataset
-from tlbench.draws import seed_for
+from tlbench.draws import reseed, seed_for
 from tlbench.errors import ConfigError, suggest
 from tlbench.features import Features
 from tlbench.hardware import Machine, Precision, enough_memory, keras, tf
@@ -98,7 +98,8 @@ class Trainer:
 
     def _fit_statistics(self, source: Source) -> None:
         """Moving statistics of all training images, in batches as mixed as those of an epoch."""
-        batches = inputs.shuffled(source, self.dataset, self.cfg, range(1))
+        own = replace(self.cfg, seed=seed_for(self.cfg.seed, "statistics"))
+        batches = inputs.shuffled(source, self.dataset, own, range(1))
         with source.told(), enough_memory(f"batch_size={self.cfg.batch_size}"):
             batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
 
@@ -143,6 +144,7 @@ class Trainer:
         Returns how many epochs are behind the weights that are kept.
         """
         network, optimizer = source.network, _optimizer(self.cfg, stage, self.steps)
+        reseed(network, self.cfg.seed, state.stage)
         if self.precision.policy == "mixed_float16" and not source.cheap_steps:
             # Half floats lose small gradients unless the loss is scaled up (Micikevicius et al. 2018).
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

@@ -118,6 +118,13 @@ def setting(key: str, path: str | Path, *, sweep: bool = False) -> str:
     return plain if _for_hydra(plain, sweep=sweep) == f"{key}={meant}" else f"{key}={meant}"
 
 
+def value(key: str, found: Any) -> str:
+    """The word, before the shell's own quoting, that sets a path, a number or nothing."""
+    if found is None:
+        return f"{key}=null"
+    return setting(key, found) if key in PATHS else f"{key}={found}"
+
+
 def typed(word: str) -> str:
     """A word in Hydra's grammar as a user would type it, before the shell's own quoting."""
     match = _SETTING.fullmatch(word)
