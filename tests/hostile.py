@@ -1,9 +1,9 @@
-"""Makes hostile and damaged run folders, over two hundred, and gives each of them to every verb.
+"""Makes hostile and damaged run folders, some five hundred, and gives each of them to every verb.
 
     python tests/hostile.py
 
-A verb may refuse, in one line; it may not end in a traceback, hang, follow a link out of the folder, or take
-other runs with it. Prints every case that did. The suite tries some of them (test_hostile.py).
+A verb may refuse, in one line; it may not end in a traceback, hang, eat the memory, follow a link out of the
+folder, or take other runs with it. Prints every case that did. The suite tries some of them (test_hostile.py).
 """
 
 import argparse
@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -20,9 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from tlbench import cli, files
 
 SECONDS = 120  # that a verb may take
+GROWTH = 2**30  # bytes by which it may need more memory than all before it
 SETTINGS = (
     *("data=digits", "data.limit=300", "epochs=1", "trainable=false", "device=cpu"),
     *("backbone=mobilenet", "backbone.arguments.alpha=0.25", "backbone.weights=null"),
@@ -43,6 +47,65 @@ ODD: tuple[Any, ...] = (
     True,
     [[[[[]]]]],
     "x" * 99_999,
+)
+
+MANIFEST = (
+    *(
+        "status",
+        "data",
+        "hardware",
+        "versions",
+        "weights",
+        "features",
+        "batch_norm",
+        "files",
+        "format",
+    ),
+    *("reason", "extension", "moving", "resumed", "started", "config_hash", "command", "checksum"),
+)
+INNER = (
+    *("data.class_names", "data.images", "data.fingerprint", "data.test_sha256", "data.unreadable"),
+    *("data.images.test", "files.model~keras", "files.config~yaml", "hardware.device"),
+    *("hardware.precision", "features.engine", "features.precision", "versions.tlbench"),
+)
+CONFIG = (
+    *(
+        "backbone",
+        "backbone.name",
+        "backbone.application",
+        "backbone.weights",
+        "backbone.image_size",
+    ),
+    *(
+        "backbone.arguments",
+        "head.widths",
+        "data.name",
+        "data.source",
+        "data.root",
+        "data.class_names",
+    ),
+    *(
+        "data.limit",
+        "data.validation",
+        "strategy.stages",
+        "trainable",
+        "epochs",
+        "batch_size",
+        "seed",
+    ),
+    *("features.folder", "features.batch_size", "published", "resume", "unknown"),
+)
+METRICS = (
+    *(
+        "evaluation",
+        "accuracy",
+        "val_accuracy",
+        "epochs",
+        "parameters",
+        "test_images",
+        "latency_ms",
+    ),
+    *("classes", "calibration_error", "stopped_early", "features_seconds", "unknown"),
 )
 
 Change = Callable[[Path], None]
@@ -96,6 +159,18 @@ def replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value by its dotted name, in which ~ is a dot of the name itself."""
+    *parents, last = (part.replace("~", ".") for part in key.split("."))
+    for parent in parents:
+        tree = tree[parent]
+    tree[last] = value
+
+
+def _yaml(text: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.create(text))
+
+
 def sealed(folder: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest whose checksums are right, as a forger would."""
     manifest.pop("checksum", None)
@@ -117,6 +192,23 @@ def forgeries() -> Iterator[tuple[str, Change]]:
 
         return change
 
+    def manifest_within(key: str, value: Any) -> Change:
+        def change(folder: Path) -> None:
+            manifest = json.loads((folder / "manifest.json").read_text())
+            put(manifest, key, value)
+            sealed(folder, manifest)
+
+        return change
+
+    def setting_as(name: str, read: Callable[[str], Any], key: str, value: Any) -> Change:
+        def change(folder: Path) -> None:
+            tree = read((folder / name).read_text())
+            put(tree, key, value)
+            replace(folder / name, json.dumps(tree).encode())  # JSON is YAML
+            sealed(folder, json.loads((folder / "manifest.json").read_text()))
+
+        return change
+
     def file_as(name: str, content: bytes) -> Change:
         def change(folder: Path) -> None:
             replace(folder / name, content)
@@ -124,9 +216,19 @@ def forgeries() -> Iterator[tuple[str, Change]]:
 
         return change
 
-    for key in ("status", "data", "hardware", "versions", "files", "features", "format", "reason"):
-        for value in ODD:
+    for number, key in enumerate(MANIFEST):
+        for value in ODD[number % 2 :: 2]:
             yield f"manifest {key}={str(value)[:20]!r}", manifest_with(key, value)
+    for number, key in enumerate(INNER):
+        for value in ODD[number % 2 :: 2]:
+            yield f"manifest {key}={str(value)[:20]!r}", manifest_within(key, value)
+    for name, read, keys in (
+        ("config.yaml", _yaml, CONFIG),
+        ("metrics.json", json.loads, METRICS),
+    ):
+        for number, key in enumerate(keys):
+            for value in ODD[number % 3 :: 3]:
+                yield f"{name} {key}={str(value)[:20]!r}", setting_as(name, read, key, value)
     deep = b"[" * 50_000
     bomb = b"a: &a [x, x]\n" + b"".join(
         f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n".encode()
@@ -136,6 +238,14 @@ def forgeries() -> Iterator[tuple[str, Change]]:
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.npy", bytes(2**26))
         archive.writestr("config.json", "{" * 9999)
+    swollen = io.BytesIO()
+    with (
+        zipfile.ZipFile(swollen, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("config.json", "w", force_zip64=True) as member,
+    ):
+        for _ in range(2**11):
+            member.write(b"[" * 2**20)  # two GiB of a model's architecture
+    yield "model.keras a bomb", file_as("model.keras", swollen.getvalue())
     contents = (deep, bomb, zipped.getvalue(), b"null", b"{}", b"\xff\xfe", b"epoch\n\r\n", b"- x")
     for name in FILES[1:8]:
         for i, content in enumerate(contents):
@@ -180,7 +290,7 @@ def try_case(name: str, change: Change, good: Path, folder: Path) -> list[str]:
 def answer(words: list[str]) -> str:
     """What is wrong with how a command ended; nothing where it did its work or refused in a line."""
     out, err = io.StringIO(), io.StringIO()
-    before = signal.signal(signal.SIGALRM, _late)
+    before, needed = signal.signal(signal.SIGALRM, _late), _peak_bytes()
     signal.alarm(SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -193,6 +303,11 @@ def answer(words: list[str]) -> str:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     said = err.getvalue()
+    if (grown := _peak_bytes() - needed) > GROWTH:
+        return f"eats {grown / 2**30:.1f} GiB"
+    errors = sum(line.startswith("tlbench: error:") for line in said.splitlines())
+    if errors != (code == 2):
+        return f"gives other than one line of error: {said.strip()[-300:]!r}"
     if code not in (0, 1, 2) or "internal error" in said or "Traceback" in said:
         return f"exit code {code}: {said.strip()[-300:]!r}"
     if "\x1b" in out.getvalue() + said:
@@ -202,6 +317,10 @@ def answer(words: list[str]) -> str:
             "" if "mobilenet" in out.getvalue() else f"loses the other run: {said.strip()[-200:]!r}"
         )
     return ""
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _late(*_: object) -> None:
@@ -218,8 +337,10 @@ def main() -> int:
         os.chdir(folder)
         good, wrong = good_run(folder), []
         tried = cases()
-        for name, change in tried.items():
+        for number, (name, change) in enumerate(tried.items(), 1):
             found = try_case(name, change, good, folder)
+            if number % 25 == 0:
+                print(f"{number} of {len(tried)}", file=sys.stderr, flush=True)
             print("\n".join(found), end="\n" if found else "", flush=True)
             wrong += found
     print(f"{len(tried)} folders, every verb: {len(wrong)} failures")

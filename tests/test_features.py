@@ -263,7 +263,11 @@ def test_only_what_is_the_caches_own_is_ever_removed(
     assert not (tmp_path / "made by nobody").exists()
     assert not (root / f".{'9' * 24}-abc").exists()
     left = " ".join(answer.err.split())
-    for name in ("package.json: not the cache's own", "holds 'notes.txt'", "holds 'thesis.npy'"):
+    for name in (
+        "that are not the cache's own, such as ",
+        "holds 'notes.txt'",
+        "holds 'thesis.npy'",
+    ):
         assert name in left
     monkeypatch.chdir(root)
     assert tlbench("cache", "--folder", ".", "--prune", "0").code == 0
@@ -348,20 +352,55 @@ def test_an_interruption_keeps_what_is_computed(tmp_path: Path) -> None:
     assert engine.images == 12 + 4  # two rows were missing: one padded batch
 
 
+@pytest.mark.parametrize("memory_limit", [1e9, 0.0])
 def test_a_complete_cache_is_read_where_nothing_can_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_limit: float
 ) -> None:
-    images = table()
+    """Nor do features have to fit in memory there."""
+    images, root = table(), tmp_path / "store"
     before = get(store(tmp_path), images, np.arange(10), Means())
+    os_open = os.open
+
+    def read_only(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes and Path(os.fsdecode(path)).is_relative_to(root):
+            raise OSError(errno.EROFS, "Read-only file system", path)
+        return os_open(path, flags, *rest, **options)
 
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    for name in ("mkdir", "touch", "unlink", "open"):
+    monkeypatch.setattr(os, "open", read_only)
+    for name in ("mkdir", "touch", "unlink"):
         monkeypatch.setattr(Path, name, refuse)
     engine = Means()
-    np.testing.assert_array_equal(get(store(tmp_path), images, np.arange(10), engine), before)
-    assert engine.images == 0
+    found, computed = store(tmp_path).get(
+        images,
+        np.arange(10),
+        compute=engine,
+        batch_size=4,
+        memory_limit_bytes=memory_limit,
+    )
+    np.testing.assert_array_equal(found, before)
+    assert computed == engine.images == 0
+    assert isinstance(found, np.memmap) is (memory_limit == 0)
+    assert cache.remembered(root, {"a": 1}, lambda: {"noise": 0.5}) == {"noise": 0.5}
+
+
+def test_an_entry_says_again_what_it_is_of(tlbench: Command, tmp_path: Path) -> None:
+    """Or one damaged file would leave it unreadable in every list to come."""
+    get(store(tmp_path), table(), np.arange(10), Means())
+    (store(tmp_path).folder / "about.json").write_text("{}")
+    get(store(tmp_path), table(), np.arange(10), Means())
+    assert "unreadable" not in tlbench("cache", "--folder", "store").out
+
+
+def test_a_folder_of_somebody_elses_files_is_one_line(tlbench: Command, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"letter {number:02}.txt").touch()
+    answer = tlbench("cache", "--folder", str(tmp_path), "--clear")
+    assert "30 that are not the cache's own, such as letter 00.txt" in answer.err
+    assert len(answer.error_lines) == 1
 
 
 def test_a_file_system_without_locks_will_do(

@@ -78,7 +78,7 @@ class Store:
                 self.root.mkdir(parents=True, exist_ok=True)
                 with held(self.root / f"{self.folder.name}{LOCK}", wait=True):
                     self.folder.mkdir(exist_ok=True)
-                    write_json(self.folder / ABOUT, {**self.about, "recipe": self.recipe})
+                    self._say_what_it_is()
                     blocks = self._blocks(blocks)
                     missing = self._missing(images, rows, blocks)
                     if computed := len(missing):
@@ -88,9 +88,12 @@ class Store:
         with contextlib.suppress(
             OSError
         ):  # on a disk that cannot be written nothing is ever pruned
-            os.utime(self.folder / ABOUT)
+            self._say_what_it_is()  # and that it was just used
         with _writable(self.root):
             return self._assemble(blocks, wanted, memory_limit_bytes), computed
+
+    def _say_what_it_is(self) -> None:
+        write_json(self.folder / ABOUT, {**self.about, "recipe": self.recipe})
 
     def _missing(
         self, images: Images, rows: np.ndarray, blocks: dict[str, np.ndarray]
@@ -179,7 +182,7 @@ class Store:
         if len(wanted) * self.width * 4 <= memory_limit_bytes:
             features = np.empty(shape, np.float32)
         else:
-            with tempfile.TemporaryFile(dir=self.root) as file:
+            with _scratch(self.root) as file:
                 features = np.memmap(file, np.float32, "w+", shape=shape)
         covered = np.zeros(len(wanted), bool)
         while blocks:  # each leaves memory when it was read
@@ -197,6 +200,13 @@ class Store:
                 "anew with features.cache=false."
             )
         return features
+
+
+def _scratch(root: Path) -> Any:
+    """An unnamed file beside the cache, or where the system keeps such files if that cannot be written."""
+    with contextlib.suppress(OSError):
+        return tempfile.TemporaryFile(dir=root)
+    return tempfile.TemporaryFile()
 
 
 @contextlib.contextmanager
@@ -261,18 +271,23 @@ def _is_still(lock: int, path: Path) -> bool:
 def remembered(
     root: Path, recipe: dict[str, Any], compute: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """A few facts that depend on the recipe alone: computed by the first who asks, read by the others."""
+    """A few facts that depend on the recipe alone: computed by the first who asks, read by the others.
+
+    Where the disk cannot be written each computes them for itself: what they are for may be all there.
+    """
     path = root / f"{checksum(recipe)[:24]}{FACTS}"
     if (found := facts_in(path)) is not None:
         return found
-    with _writable(root):
-        root.mkdir(parents=True, exist_ok=True)
-        with held(path.with_suffix(LOCK), wait=True):
-            if (found := facts_in(path)) is not None:
-                return found
-            facts = compute()
+    with contextlib.ExitStack() as lock:
+        with contextlib.suppress(OSError):
+            root.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(held(path.with_suffix(LOCK), wait=True))
+        if (found := facts_in(path)) is not None:
+            return found
+        facts = compute()
+        with contextlib.suppress(OSError):
             write_json(path, {"recipe": recipe, "facts": facts, "checksum": checksum(facts)})
-            return facts
+        return facts
 
 
 def facts_in(path: Path) -> dict[str, Any] | None:

@@ -121,6 +121,7 @@ def clear(root: Path) -> Emptied:
             result.left.append(f"{entry.folder}: {why}")
         else:
             result.removed.append(entry)
+    foreign = []
     for path in sorted(root.glob("*")):
         if facts_in(path) is not None and not path.is_symlink():
             path.unlink(missing_ok=True)
@@ -131,7 +132,12 @@ def clear(root: Path) -> Emptied:
             with contextlib.suppress(OSError), held(root / f"{path.name[1:25]}{LOCK}", wait=False):
                 shutil.rmtree(path)
         elif not NAME.fullmatch(path.name):
-            result.left.append(f"{path}: not the cache's own")
+            foreign.append(path)
+    if len(foreign) == 1:
+        result.left.append(f"{foreign[0]}: not the cache's own")
+    elif foreign:
+        example = f"{len(foreign):,} that are not the cache's own, such as {foreign[0].name}"
+        result.left.append(f"{root}: {example}")
     return result
 
 
