@@ -47,11 +47,13 @@ PATIENCE = 600  # seconds, for a command that is to end by itself
 
 def train(words: tuple[str, ...], cache: Path) -> pexpect.spawn:
     """A training on a terminal of 80 columns, which has to be read: it waits for its reader."""
-    environment = {**os.environ, "TLBENCH_CACHE": str(cache), "TERM": "xterm-256color"}
-    command = ["-m", "tlbench", "train", *words]
-    size = (24, 80)
     return pexpect.spawn(
-        sys.executable, command, env=environment, dimensions=size, timeout=PATIENCE
+        sys.executable,
+        ["-m", "tlbench", "train", *words],
+        env={**os.environ, "TLBENCH_CACHE": str(cache), "TERM": "xterm-256color"},
+        dimensions=(24, 80),
+        timeout=PATIENCE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     )
 
 
@@ -131,14 +133,14 @@ def epochs(folder: Path) -> int:
 
 
 def interrupt(child: pexpect.spawn, how: str, moment: float) -> bool:
-    """Let a training go for so many seconds and stop it; whether it had ended before."""
+    """Let a training go for so many seconds and stop it; whether it came to its end."""
     if child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=moment) == 0:
         return True
     INTERRUPTIONS[how](child)
     if not child.ptyproc.fileobj.closed:
         child.expect(pexpect.EOF)
     child.wait()
-    return False
+    return child.exitstatus == 0
 
 
 def wait_for_jobs(folder: Path) -> None:

@@ -46,6 +46,13 @@ def test_results_that_nobody_gets_are_an_error() -> None:
     assert done.returncode == 1
     assert done.stderr == "tlbench: error: stdout cannot be written (No space left on device)\n"
     assert in_a_shell(f"{COMMAND} nonsense 2> /dev/full").returncode == 2
+    for words in ("train --help", "train --cfg job"):
+        done = in_a_shell(f"set -o pipefail; {COMMAND} {words} | head -n 1", PYTHONUNBUFFERED="1")
+        assert done.returncode in (0, 141)
+        assert done.stderr == ""
+        done = in_a_shell(f"{COMMAND} {words} > /dev/full", PYTHONUNBUFFERED="1")
+        assert done.returncode in (1, 2)
+        assert "No space left on device" in done.stderr
     assert in_a_shell(f"{COMMAND} nonsense 2>&-").stdout == ""
 
 

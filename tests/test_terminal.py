@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import nbformat
 import pexpect
 import pytest
 from nbclient import NotebookClient
+from rich.cells import cell_len
 
 from conftest import TINY
+from tlbench.run import Run
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -28,15 +32,19 @@ def spawn(*words: str, columns: int = 80, **environment: str) -> pexpect.spawn:
         sys.executable,
         ["-m", "tlbench", *words],
         dimensions=(24, columns),
-        env={**os.environ, "TERM": "xterm-256color", **environment},
+        env={**_environment(), "TERM": "xterm-256color", **environment},
         timeout=240,
         encoding="utf-8",
     )
 
 
+def _environment() -> dict[str, str]:
+    """This process's, without the width of a terminal that it has set."""
+    return {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+
+
 @pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
-def test_a_head_is_trained_on_a_terminal(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS")
+def test_a_head_is_trained_on_a_terminal(term: str) -> None:
     words = ("train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run")
     code, shown = on_a_terminal(*words, TERM=term)
     assert code == 0, shown
@@ -45,6 +53,62 @@ def test_a_head_is_trained_on_a_terminal(term: str, monkeypatch: pytest.MonkeyPa
     assert (drawn[-1:] == ["375"]) is (term != "dumb")
     assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
     assert (Path("run") / "metrics.json").is_file()
+
+
+VERBS = {
+    "evaluate": ("evaluate", "RUN"),
+    "predict": ("predict", "RUN", "PHOTOS"),
+    "export": ("export", "RUN", "--format", "keras", "--images", "16"),
+    "report": ("report", "RUN"),
+    "compare": ("report", "RUN", "OTHER", "--compare", "RUN", "OTHER"),
+    "cache": ("cache", "--folder", "FEATURES"),
+    "summary": ("summary", *TINY),
+    "help": ("train", "--help"),
+    "its help": ("predict", "--help"),
+}
+TOLD = {  # what decides, which no width may cost
+    "evaluate": (r"accuracy +[01]\.\d{4}", "calibration error", "equals the record"),
+    "predict": (r"/grass/0\.png", r"0\.\d{4}"),
+    "export": (r"keras .* kept",),
+    "report": (r"vgg16 .* [01]\.\d{4}",),
+    "compare": (r"150\s+test",),
+    "cache": ("vgg16", "750"),
+    "summary": ("classification", "trainable"),
+    "help": ("convnexttiny, densenet121", "hydra.run.dir=DIR"),
+    "its help": ("--csv",),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_on_a_terminal(verb: str, digits_run: Path, photos: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "it's a (trial) Übung")
+    shutil.copytree(digits_run, tmp_path / "other")
+    features = Run.open(run).config().features.folder
+    places = {"RUN": str(run), "OTHER": "other", "PHOTOS": str(photos), "FEATURES": features}
+    words = [places.get(word, word) for word in VERBS[verb]]
+    for columns in (80, 60) if verb in ("report", "compare", "cache", "help") else (80,):
+        code, shown = on_a_terminal(*words, columns=columns)
+        assert code == 0, shown
+        assert "internal error" not in shown
+        lines = [line for line in re.split(r"[\r\n]+", shown) if str(tmp_path) not in line]
+        assert max(map(cell_len, lines)) <= columns, shown  # but for a path, which is to be copied
+        for told in TOLD[verb]:
+            assert re.search(told, shown), shown
+
+
+def test_colours_are_forced_into_a_pipe_and_nothing_else_is(digits_run: Path) -> None:
+    words = ("train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run")
+    for command in (words, ("report", str(digits_run))):
+        done = subprocess.run(
+            [sys.executable, "-m", "tlbench", *command],
+            env={**os.environ, "FORCE_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert re.search(r"\x1b\[[0-9;]*m", done.stdout)
+        assert not re.search(r"\x1b\[[0-9;?]*[A-Zhl]|\r", done.stdout + done.stderr)
+        assert max(map(cell_len, ESCAPES.sub("", done.stdout).splitlines())) <= 80
 
 
 def test_a_notebook_shows_text_and_files_are_whole(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ tlbench: transfer-learning image classification, from YAML to numbers
   tlbench VERB [key=value ...] [flags]
 
 Verbs
-  train     train a classifier, keep its model, metrics and plots in a run folder
+  train     train a classifier, keep its model, metrics and plots in a folder
               tlbench train backbone=mobilenetv3 head=exp
-              tlbench train data=image_folder data.root=my_photos trainable=false
+              tlbench train data=image_folder data.root=photos trainable=false
               tlbench train experiment=quickstart
   summary   print the layers and parameter counts of what `train` would build
               tlbench summary report=resnet50_fc
-  evaluate  a finished run on its test images again, or on other data of the same classes
+  evaluate  a finished run on its test images again, or on others of its classes
               tlbench evaluate outputs/RUN
   predict   what a finished run takes image files for
               tlbench predict outputs/RUN photos/ --csv predictions.csv
@@ -42,7 +42,7 @@ Flags
   --multirun    every combination of comma-separated values, a process each
   --version     the version
   --traceback   show where an error comes from (or set TLBENCH_TRACEBACK=1)
-  --config-dir  after a verb that takes settings: a folder of your own YAML, which you trust
+  --config-dir  after a verb that takes settings: your own YAML, which you trust
 
 Tab completion
   bash, zsh     eval "$(tlbench -sc install=bash)"    (install=zsh)

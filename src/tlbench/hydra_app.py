@@ -1,11 +1,13 @@
 """Hydra inside a verb: composes conf/, calls a job with a checked Config, words its errors."""
 
 import contextlib
+import io
 import logging
 import os
 import re
 import shlex
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, is_dataclass
@@ -26,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from tlbench import output_folders, validation
+from tlbench import console, output_folders, validation
 from tlbench.config import Config, settings
 from tlbench.errors import ConfigError, RunError, TlbenchError, suggest
 from tlbench.words import PATHS, TEMPLATES, expanded, for_hydra, literal, path_of, quoted, setting
@@ -82,7 +84,8 @@ def run(words: list[str], job: Job) -> None:
     logging.raiseExceptions = False  # `--info | head` is no error, but Hydra logs to stdout
     original, sys.argv = sys.argv, [sys.argv[0], *words]
     try:
-        with output_folders.kept(words), _own_yaml(flags.config_dir):
+        shown = _fitted() if flags.help else contextlib.nullcontext()
+        with output_folders.kept(words), _own_yaml(flags.config_dir), shown:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except Exception as error:
         if error in failures:  # of a job, through another launcher
@@ -97,9 +100,26 @@ def run(words: list[str], job: Job) -> None:
         raise failures[0]
 
 
+@contextlib.contextmanager
+def _fitted() -> Iterator[None]:
+    """What Hydra prints, its long lines wrapped between words where a terminal would break them anywhere."""
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            yield
+    finally:
+        width = console.out.width if console.out.is_terminal else sys.maxsize
+        for line in text.getvalue().splitlines():
+            print(textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False))
+
+
 def _explain_hydra(error: Exception) -> NoReturn:
     """Raise what Hydra's own code trips over in words for a user; its own errors stay as they are."""
     if isinstance(error, OSError) and not isinstance(error, MissingConfigException):
+        if (
+            error.filename is None
+        ):  # a stream's: somebody else's end of it is gone, or its disk full
+            raise error
         raise RunError(
             f"{error.filename} cannot be written ({error.strerror}). Choose another folder: "
             "hydra.run.dir=..., or hydra.sweep.dir=... for a --multirun."

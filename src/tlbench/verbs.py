@@ -89,8 +89,9 @@ def _add_data(parser: Parser, metavar: str, help_data: str) -> None:
 def _evaluate_parser() -> Parser:
     parser = _parser(
         "evaluate",
-        "Evaluate a run on its test images again and say whether that repeats its record, or\n"
-        "evaluate it on other data of the same classes. Figures and pictures go to RUN/evaluation.",
+        "Evaluate a run on its test images again and say whether that repeats its\n"
+        "record, or evaluate it on other data of the same classes. Figures and pictures\n"
+        "go to RUN/evaluation.",
         example="tlbench evaluate outputs/RUN\n"
         "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos --all",
     )
@@ -103,8 +104,8 @@ def _evaluate_parser() -> Parser:
 def _predict_parser() -> Parser:
     parser = _parser(
         "predict",
-        "Say what a run takes image files for. Files that cannot be read are reported, the rest\n"
-        "go on, and the exit code is then 1.",
+        "Say what a run takes image files for. Files that cannot be read are reported,\n"
+        "the rest go on, and the exit code is then 1.",
         example="tlbench predict outputs/RUN cat.jpg photos/ 'more/**/*.png'\n"
         "tlbench predict outputs/RUN photos/ --top 5 --csv predictions.csv",
     )
@@ -120,8 +121,9 @@ def _predict_parser() -> Parser:
 def _export_parser() -> Parser:
     parser = _parser(
         "export",
-        "Export a run's model for other runtimes. Each export takes raw 0-255 pixels, is run in\n"
-        "its own runtime on test images, and is kept only if it answers as the model does.",
+        "Export a run's model for other runtimes. Each export takes raw 0-255 pixels, is\n"
+        "run in its own runtime on test images, and is kept only if it answers as the\n"
+        "model does.",
         example="tlbench export outputs/RUN --format onnx,openvino\n"
         "tlbench export outputs/RUN --format litert --quantize int8",
     )
@@ -144,8 +146,8 @@ def _export_parser() -> Parser:
 def _cache_parser() -> Parser:
     parser = Parser(
         "cache",
-        "List the frozen features that trainings have left on disk, or remove some of them.\n"
-        "Removed features are computed again when a training needs them.",
+        "List the frozen features that trainings have left on disk, or remove some of\n"
+        "them. Removed features are computed again when a training needs them.",
         example="tlbench cache\ntlbench cache --prune 5",
     )
     parser.add_argument("--folder", help="another cache than features.folder of conf/train.yaml")
