@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TINY
+from conftest import TINY, Answer
 from tlbench import cli, evaluation
 from tlbench.errors import ConfigError
+from tlbench.hardware import keras
 from tlbench.run import Run
 
 
@@ -272,6 +274,42 @@ def test_folders_that_cannot_be_evaluated(
     assert message in last
     assert len(last) < 400
     assert not (run_copy / "evaluation").exists()
+
+
+@pytest.mark.parametrize("blocked", ["link", "file"])
+def test_an_evaluation_that_cannot_be_written_is_shown(
+    run_copy: Path, tmp_path: Path, blocked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run on a disk that cannot be written, or with a link out of its folder."""
+    (tmp_path / "precious").mkdir()
+    if blocked == "link":
+        (run_copy / "evaluation").symlink_to(tmp_path / "precious")
+    else:
+        (run_copy / "evaluation").touch()  # as root may write everywhere
+    assert cli.main(["evaluate", str(run_copy)]) == 1
+    said = capsys.readouterr()
+    assert "equals the record" in said.out
+    assert "cannot be written" in said.err
+    assert "figures only" in said.err
+    assert list((tmp_path / "precious").iterdir()) == []
+
+
+def test_a_model_of_no_numbers_is_one_line(run_copy: Path, tlbench: Callable[..., Answer]) -> None:
+    model = keras.models.load_model(run_copy / "model.keras")
+    model.layers[-1].kernel.assign(np.full(model.layers[-1].kernel.shape, np.nan))
+    remove_model(run_copy)
+    model.save(run_copy / "model.keras")
+    seal(run_copy)
+    Image.new("RGB", (8, 8)).save("photo.png")
+    for words in (
+        ("evaluate", "run"),
+        ("predict", "run", "photo.png"),
+        ("export", "run", "--format", "keras"),
+    ):
+        answer = tlbench(*words)
+        assert answer.code == 2, words
+        assert "weights that are no finite numbers (classification/kernel)" in answer.err
+        assert len(answer.error_lines) == 1
 
 
 # ---------------------------------------------------------------- measures

@@ -149,6 +149,18 @@ def test_a_link_in_a_run_from_elsewhere_leads_nowhere(tmp_path: Path, name: str)
     assert precious.read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["checkpoint", "plots"])
+def test_a_folder_that_is_a_link_is_not_written_into(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").mkdir()
+    train(tmp_path / "run", 2)
+    shutil.rmtree(tmp_path / "run" / name, ignore_errors=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(RunError, match=f"{name} cannot be written .a link"):
+        extend(tmp_path / "run", 5)
+    assert list((tmp_path / "precious").iterdir()) == []
+    assert Run.open(tmp_path / "run").status == "completed"
+
+
 @pytest.mark.parametrize("name", ["manifest.json", ".lock", *RESULTS])
 def test_a_pipe_in_place_of_a_file_never_hangs(tmp_path: Path, name: str) -> None:
     train(tmp_path / "run", 2)
@@ -170,6 +182,18 @@ def test_temporaries_of_killed_writes_go_when_the_run_goes_on(tmp_path: Path) ->
     assert told_epochs(tmp_path / "run") == {2}
     extend(tmp_path / "run", 5)
     assert not any(path.exists() for path in left)
+
+
+def test_what_others_may_still_write_is_no_temporary_of_a_killed_write(tmp_path: Path) -> None:
+    old, folder, new = (tmp_path / "evaluation" / f".tmp-{i}" for i in range(3))
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").touch()
+    for path in (old, new):
+        path.touch()
+    for path in (old, folder):
+        os.utime(path, (0, 0))
+    files.own_folder(tmp_path / "evaluation")
+    assert [path for path in (old, folder, new) if path.exists()] == [new]
 
 
 def test_files_are_made_as_the_umask_says(tmp_path: Path) -> None:

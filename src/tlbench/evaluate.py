@@ -16,7 +16,7 @@ from tlbench import artifacts, console, evaluation, hydra_app, loaded, plots
 from tlbench.columns import Column, FittedTable
 from tlbench.config import Config
 from tlbench.data import Dataset
-from tlbench.files import write_json
+from tlbench.files import own_folder, write_json
 from tlbench.loaded import Loaded
 from tlbench.run import Run
 
@@ -179,12 +179,12 @@ def _write(
 ) -> Path:
     """Pictures and evaluation.json, in RUN/evaluation/ or for other data in a folder of its name."""
     run = classifier.run
-    folder = run.folder / "evaluation"
+    folder = own_folder(run.folder / "evaluation")
     if comparison.equal is None:
         root = Path(cfg.data.root or "").name
         words = (cfg.data.name, root, dataset.test_sha256[:8])
-        folder /= "_".join(re.sub(r"[^\w-]+", "_", word) for word in words if word)
-    folder.mkdir(parents=True, exist_ok=True)
+        name = "_".join(re.sub(r"[^\w-]+", "_", word) for word in words if word)
+        folder = own_folder(folder / name)
     title = f"{cfg.data.name}: accuracy {results['evaluation']:.4f}"
     plots.confusion_matrix(
         np.array(results["confusion"]), dataset.class_names, title, folder / "confusion_matrix.png"

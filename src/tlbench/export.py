@@ -25,7 +25,7 @@ from tlbench.columns import Column, FittedTable
 from tlbench.converters import Predict
 from tlbench.data import Dataset
 from tlbench.errors import ExportError
-from tlbench.files import file_facts, write_json
+from tlbench.files import TEMPORARY, file_facts, own_folder, write_json
 from tlbench.formats import Format
 from tlbench.hardware import muted_stderr
 from tlbench.loaded import Loaded
@@ -136,8 +136,7 @@ def _export(
 @contextlib.contextmanager
 def _replacing(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A temporary folder beside `target`; `keep` puts it in its place, else nothing is left of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+    temporary = Path(tempfile.mkdtemp(dir=own_folder(target.parent), prefix=TEMPORARY))
     folder = temporary / "new"
     folder.mkdir()
 

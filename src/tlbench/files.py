@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
@@ -21,6 +23,7 @@ import numpy as np
 import yaml
 from omegaconf._utils import get_yaml_loader
 
+LINK = "a link, which is not followed"
 TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
 DEEPEST = 50  # levels of JSON and YAML
 _QUICK = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -46,10 +49,33 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what writes that were killed have left in a folder."""
+def remove_temporaries(folder: Path, age: float = 0.0) -> None:
+    """Remove what writes that were killed have left in a folder, of at least an age in seconds."""
     for path in folder.glob(f"{TEMPORARY}*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # of a write that goes on, and has ended
+            if path.lstat().st_mtime > time.time() - age:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+def own_folder(path: Path) -> Path:
+    """A folder of ours below a run's, made where it lacks. Raises OSError for a link.
+
+    Several may write there, so that only what is an hour old was left by a kill.
+    """
+    refuse_link(path)
+    path.mkdir(exist_ok=True)
+    remove_temporaries(path, age=3600)
+    return path
+
+
+def refuse_link(path: Path) -> None:
+    """Raise OSError for a link, which may lead anywhere."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, LINK, str(path))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -115,7 +141,7 @@ def append(path: Path) -> TextIO:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise OSError(error.errno, "a link, which is not followed", str(path)) from error
+        raise OSError(error.errno, LINK, str(path)) from error
     return os.fdopen(_regular(handle, path), "a+", encoding="utf-8", errors="replace")
 
 

@@ -255,9 +255,11 @@ class Run:
         self._held.write(f"process {os.getpid()} on {platform.node()}")
         self._held.flush()
         self._said = files.append(self.folder / "train.log")
+        for name in ("checkpoint", "plots"):
+            files.refuse_link(self.folder / name)
+            files.remove_temporaries(self.folder / name)
         self._settle()
-        for folder in (self.folder, self.folder / "checkpoint", self.folder / "plots"):
-            files.remove_temporaries(folder)
+        files.remove_temporaries(self.folder)
 
     def _held_elsewhere(self) -> bool:
         """Whether a process trains in the folder."""
