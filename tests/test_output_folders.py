@@ -1,5 +1,6 @@
 """What a refused command leaves: everything that stood there before it, and nothing else."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -138,3 +139,14 @@ def test_only_folders_that_the_command_made_are_removed(tlbench: Command, tmp_pa
     assert list((tmp_path / "disk").iterdir()) == []
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["empty"]
     assert not (tmp_path / "new").exists()
+
+
+def test_sweeps_of_one_second_have_folders_of_their_own_unless_own_yaml_names_one() -> None:
+    own = Path("own")
+    own.mkdir()
+    (own / "mine.yaml").write_text("epochs: 3\n")
+    for words in (["seed=0,1"], ["seed=0,1", "--config-dir=own"]):
+        chosen = output_folders.named(words, "own")[0]
+        assert re.fullmatch(r"hydra\.sweep\.dir=outputs/[\d_-]+_sweep", chosen)
+    (own / "mine.yaml").write_text("hydra:\n  sweep:\n    dir: here\n")
+    assert output_folders.named(["seed=0,1"], "own") == ["seed=0,1"]

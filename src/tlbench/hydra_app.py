@@ -56,7 +56,7 @@ def run(words: list[str], job: Job) -> None:
     sweep = bool(flags.multirun) or "hydra.mode=MULTIRUN" in words
     words = for_hydra(_settings_first(words, flags.overrides), sweep=sweep)
     if sweep and not flags.cfg:
-        words = output_folders.named(words)
+        words = output_folders.named(words, flags.config_dir)
     failures: list[Exception] = []
     output_folders.remember(words)
 

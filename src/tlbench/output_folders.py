@@ -21,7 +21,7 @@ from hydra._internal.utils import get_args_parser
 
 from tlbench import files, validation
 from tlbench.errors import ConfigError, RunError
-from tlbench.words import TEMPLATES, command, path_of, setting
+from tlbench.words import TEMPLATES, command, expanded, path_of, setting
 
 BEGUN, ASIDE = "multirun.yaml", ".multirun.yaml"
 
@@ -84,13 +84,18 @@ def _names() -> int:
 # ---------------------------------------------------------------- sweeps
 
 
-def named(words: Sequence[str]) -> list[str]:
-    """The words of a --multirun with a folder of its own, where the command names none."""
-    typed = any(word.startswith(("hydra.sweep.dir=", "--config-dir", "-cd")) for word in words)
-    if typed:
+def named(words: Sequence[str], own_yaml: str | None) -> list[str]:
+    """The words of a --multirun with a folder of its own, where neither they nor own YAML name one."""
+    if any(word.startswith("hydra.sweep.dir=") for word in words) or _speaks_of_sweeps(own_yaml):
         return list(words)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return [setting("hydra.sweep.dir", claimed(Path("outputs") / f"{now}_sweep")), *words]
+
+
+def _speaks_of_sweeps(folder: str | None) -> bool:
+    paths = Path(expanded(folder)).rglob("*.yaml") if folder else ()
+    texts = (p.read_text(encoding="utf-8", errors="ignore") for p in paths if p.is_file())
+    return any("sweep" in text for text in texts)
 
 
 @contextlib.contextmanager

@@ -59,11 +59,17 @@ class Run:
 
     def resume(self, cfg: Config, command: str, facts: Mapping[str, Any]) -> "Run":
         """Take this run up again. Raises RunError when its images or first weights are others now."""
-        for part, key in (("data", "fingerprint"), ("weights", "sha256")):
-            before, now = self.manifest.get(part, {}).get(key), facts[part][key]
+        for part, key, way_on in (
+            ("data", "fingerprint", "Put the images back as they were, or set data.root to them"),
+            ("weights", "sha256", "Give the file that it began with: backbone.weights=..."),
+        ):
+            before, now = (
+                str(kept.get(key)) for kept in (self.manifest.get(part, {}), facts[part])
+            )
             if before != now:
                 raise RunError(
-                    f"{self.folder} cannot go on: its {part} changed ({key} {before} then, {now} now)."
+                    f"{self.folder} cannot go on: its {part} changed ({key} {before[:16]} then, "
+                    f"{now[:16]} now). {way_on}. Or train anew."
                 )
         try:
             self._lock()

@@ -1,0 +1,93 @@
+"""Every advice that a message gives: it is followed to the letter, and helps."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import TINY, Answer, make_config
+from tlbench import model
+from tlbench.run import Run
+
+Command = Callable[..., Answer]
+
+HEAD = (*TINY[1:-2], "trainable=false", "epochs=1", "device=cpu")
+
+
+def advised(answer: Answer, pattern: str) -> str:
+    """The advice in the last line of a command that was refused."""
+    assert answer.code == 2, answer.err
+    found = re.search(pattern, answer.error_lines[-1])
+    assert found, answer.error_lines[-1]
+    return found[0]
+
+
+def test_images_that_cannot_be_read_are_skipped_as_advised(tlbench: Command, photos: Path) -> None:
+    (photos / "grass" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, and no more")
+    words = ("train", *HEAD, "data=image_folder", f"data.root={photos}", "hydra.run.dir=run")
+    advice = advised(tlbench(*words), r"data\.unreadable=\w+")
+    answer = tlbench(*words, advice)
+    assert answer.code == 0, answer.err
+    assert "1 images cannot be read" in answer.err
+
+
+def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
+    words = [word for word in HEAD if not word.startswith("backbone.weights")]
+    backbone = model.build(make_config(*TINY), (8, 8, 3), 10).backbone
+    backbone.save_weights("old.weights.h5")
+    chosen = ("backbone.weights=old.weights.h5", "hydra.run.dir=run")
+    answer = tlbench("train", "data=digits", "data.limit=300", *words, *chosen)
+    assert answer.code == 0, answer.err
+    Path("old.weights.h5").rename("it's moved.weights.h5")
+    again = ("train", "resume=run", "epochs=2")
+    answer = tlbench(*again)
+    assert "old.weights.h5 does not exist" in answer.error_lines[-1]
+    advice = advised(answer, r"backbone\.weights=")
+    answer = tlbench(*again, f"{advice}it's moved.weights.h5")
+    assert answer.code == 0, answer.err
+    assert Run.open(Path("run")).metrics()["epochs"] == 2
+
+
+def test_other_weights_are_refused_with_what_to_give(tlbench: Command) -> None:
+    words = [word for word in HEAD if not word.startswith("backbone.weights")]
+    for seed in (0, 1):
+        made = model.build(make_config(*TINY, f"seed={seed}"), (8, 8, 3), 10)
+        made.backbone.save_weights(f"{seed}.weights.h5")
+    chosen = ("backbone.weights=0.weights.h5", "hydra.run.dir=run")
+    assert tlbench("train", "data=digits", "data.limit=300", *words, *chosen).code == 0
+    again = ("train", "resume=run", "epochs=2", "backbone.weights=1.weights.h5")
+    advice = advised(tlbench(*again), r"backbone\.weights=")
+    assert tlbench(*again[:-1], f"{advice}0.weights.h5").code == 0
+
+
+@pytest.mark.parametrize("word", ["features.batch_size=4", "features.folder=elsewhere"])
+def test_what_only_says_how_may_change_when_a_run_goes_on(tlbench: Command, word: str) -> None:
+    words = ("train", "data=digits", "data.limit=300", *HEAD, "hydra.run.dir=run")
+    assert tlbench(*words).code == 0
+    answer = tlbench("train", "resume=run", "epochs=2", word)
+    assert answer.code == 0, answer.err
+    assert Run.open(Path("run")).metrics()["epochs"] == 2
+
+
+def test_a_sweep_goes_on_where_its_pictures_have_moved(
+    tlbench: Command, photos: Path, tmp_path: Path
+) -> None:
+    """As they are named in YAML of one's own, or in the command."""
+    own = tmp_path / "own" / "data"
+    own.mkdir(parents=True)
+    text = "defaults: [image_folder]\nroot: {}\n"
+    (own / "mine.yaml").write_text(text.format(photos))
+    words = ("--multirun", *HEAD, "data=mine", "head.widths=[4],[5]", "hydra.sweep.dir=sweep")
+    flag = f"--config-dir={tmp_path / 'own'}"
+    assert tlbench("train", *words, flag).code == 0
+    for job in ("0", "1"):
+        Run.open(Path("sweep") / job).record(status="interrupted")
+    moved = photos.rename(tmp_path / "it's moved")
+    answer = tlbench("train", "--multirun", "resume=sweep", flag)
+    assert answer.code == 1
+    assert "Set data.root to the folder with the data" in answer.err
+    (own / "mine.yaml").write_text(text.format(moved))
+    answer = tlbench("train", "--multirun", "resume=sweep", flag)
+    assert answer.code == 0, answer.err
+    assert Run.open(Path("sweep/1")).config().data.root == str(moved)
