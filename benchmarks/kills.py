@@ -110,21 +110,20 @@ INTERRUPTIONS: Mapping[str, Callable[[pexpect.spawn], None]] = {
 }
 
 
-def bits(folder: Path) -> str:
-    """A digest of all that a run found out, without how long it took."""
-    digest = hashlib.sha256()
+def bits(folder: Path) -> dict[str, str]:
+    """Digests of all that a run found out, without how long it took, by what they are of."""
     with (folder / "history.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k not in CLOCK} for row in csv.DictReader(file)]
     metrics = json.loads((folder / "metrics.json").read_text())
     kept = {k: v for k, v in metrics.items() if k not in CLOCK}
-    digest.update(json.dumps([rows, kept], sort_keys=True).encode())
+    found = {"history": json.dumps(rows).encode(), "metrics": json.dumps(kept).encode()}
     for name, member in (
         ("predictions.npz", "probabilities.npy"),
         ("model.keras", "model.weights.h5"),
     ):
         with zipfile.ZipFile(folder / name) as archive:
-            digest.update(archive.read(member))
-    return digest.hexdigest()
+            found[name] = archive.read(member)
+    return {name: hashlib.sha256(content).hexdigest() for name, content in found.items()}
 
 
 def epochs(folder: Path) -> int:
@@ -150,7 +149,9 @@ def wait_for_jobs(folder: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def attempt(name: str, how: str, moment: float, folder: Path, base: Path) -> tuple[str, list[str]]:
+def attempt(
+    name: str, how: str, moment: float, folder: Path, base: Path
+) -> tuple[str, list[dict[str, str]]]:
     """Interrupt a command and finish it: where it was interrupted, and the digests of its runs."""
     command, cache = COMMANDS[name], folder.with_name(f"{folder.name} cache")
     if name == "extension":
@@ -160,11 +161,20 @@ def attempt(name: str, how: str, moment: float, folder: Path, base: Path) -> tup
     wait_for_jobs(folder)
     place = "after its end" if ended else "after an epoch" if epochs(folder) > before else "earlier"
     if not finish(command.words(folder), cache):
-        return place, ["failed"]
+        return place, []
     found = [bits(folder / run) for run in command.runs]
     shutil.rmtree(folder)
     shutil.rmtree(cache, ignore_errors=True)
     return place, found
+
+
+def verdict(found: list[dict[str, str]], expected: list[dict[str, str]]) -> str:
+    """Whether runs are as expected, and else in what they are not."""
+    if not found:
+        return "FAILED"
+    pairs = [(run, whole) for run, whole in zip(found, expected, strict=True) if run != whole]
+    others = sorted({name for run, whole in pairs for name in whole if run[name] != whole[name]})
+    return f"DIFFERENT: {', '.join(others)}" if others else "identical"
 
 
 def main() -> int:
@@ -187,12 +197,11 @@ def main() -> int:
         base = Path(root) / "base"
         assert finish((*SETTINGS, "epochs=2", f"hydra.run.dir={base}"), Path(root) / "cache")
 
-        def one(i: int) -> tuple[str, list[str]]:
+        def one(i: int) -> tuple[str, list[dict[str, str]]]:
             name, how = kinds[i]
             moment = moments[i] * lengths[name]
             found = attempt(name, how, moment, Path(root) / f"try {i}", base)
-            same = "identical" if found[1] == expected[name] else "DIFFERENT"
-            print(f"{i + 1}: {name}, {how} {found[0]}: {same}", file=sys.stderr, flush=True)
+            measure.say(f"{i + 1}: {name}, {how} {found[0]}: {verdict(found[1], expected[name])}")
             return found
 
         with ThreadPoolExecutor(asked.at_once) as pool:

@@ -26,7 +26,7 @@ def advised(answer: Answer, pattern: str) -> str:
 def test_images_that_cannot_be_read_are_skipped_as_advised(tlbench: Command, photos: Path) -> None:
     (photos / "grass" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n, and no more")
     words = ("train", *HEAD, "data=image_folder", f"data.root={photos}", "hydra.run.dir=run")
-    advice = advised(tlbench(*words), r"data\.unreadable=\w+")
+    advice = advised(tlbench(*words, "data.unreadable=refuse"), r"data\.unreadable=\w+")
     answer = tlbench(*words, advice)
     assert answer.code == 0, answer.err
     assert "1 images cannot be read" in answer.err

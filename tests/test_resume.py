@@ -16,6 +16,7 @@ import pytest
 
 from conftest import TINY, Answer
 from tlbench import checkpoint, engines, features
+from tlbench.callbacks import Keeper
 from tlbench.checkpoint import State
 from tlbench.run import Run
 
@@ -97,6 +98,29 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         resumed = start("resume=run")
     _, said = resumed.communicate()
     assert resumed.returncode == 0, said
+    assert bits("run") == uninterrupted
+
+
+@pytest.mark.parametrize("step", [1, 9, 16, 17])  # of 17: the last is the epoch's end, too
+def test_a_run_that_stopped_in_any_step_goes_on_to_the_same_bits(
+    uninterrupted: tuple[Any, ...],
+    tlbench: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    heard = Keeper.on_train_batch_end
+    asked: list[int] = []
+
+    def hear(self: Keeper, batch: int, logs: Any = None) -> None:
+        if self.mid_epoch and batch + 1 == step and not asked:
+            asked.append(batch)
+            os.kill(os.getpid(), signal.SIGTERM)
+        heard(self, batch, logs)
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
+    assert tlbench("train", *STATEFUL, "hydra.run.dir=run").code == 143
+    answer = tlbench("train", "resume=run")
+    assert answer.code == 0, answer.err
     assert bits("run") == uninterrupted
 
 

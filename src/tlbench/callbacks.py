@@ -197,6 +197,8 @@ class Keeper(keras.callbacks.Callback):
             self._diverged(
                 f"The loss is no longer finite in epoch {len(self.state.history) + 1}, step {step}"
             )
+        if batch + 1 == self.params["steps"]:
+            return  # the epoch's end acts on what was asked, once its validation is done
         if self.mid_epoch and (self.interrupts.save or self.interrupts.ending is not None):
             self._save(step)
         self.interrupts.raise_if_ending()
