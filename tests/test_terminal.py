@@ -43,15 +43,18 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "COLUMNS"}
 
 
-@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
-def test_a_head_is_trained_on_a_terminal(term: str) -> None:
+@pytest.mark.parametrize(
+    ("term", "columns"), [("xterm-256color", 80), ("xterm-256color", 60), ("dumb", 80)]
+)
+def test_a_head_is_trained_on_a_terminal(term: str, columns: int) -> None:
     words = ("train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run")
-    code, shown = on_a_terminal(*words, TERM=term)
+    code, shown = on_a_terminal(*words, columns=columns, TERM=term)
     assert code == 0, shown
     assert "internal error" not in shown
     drawn = re.findall(r"features .*?([\d,]+)/375", shown)
     assert (drawn[-1:] == ["375"]) is (term != "dumb")
-    assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
+    assert max(map(len, re.split(r"[\r\n]+", shown))) <= columns
+    assert not re.search(r"^ +[\d.]+ *$", shown, re.M)  # a figure that fell off the end of its bar
     assert (Path("run") / "metrics.json").is_file()
 
 

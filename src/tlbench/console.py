@@ -19,6 +19,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.segment import Segment
+from rich.table import Column
 from rich.text import Text
 from rich.theme import Theme
 
@@ -144,7 +145,11 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
     if not draws():
         yield _nothing
         return
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), _Figures()
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),  # it is what gives way
+        _Figures(table_column=Column(no_wrap=True)),
+    )
     with Progress(
         *columns,
         console=err,

@@ -176,8 +176,10 @@ def _precision(
 
 
 def _say(figures: dict[str, float]) -> str:
-    noise = "not finite" if np.isnan(figures["noise"]) else f"{figures['noise']:.2%}"
-    return f"noise {noise} of the variance between images, {figures['speedup']:.1f}x as fast"
+    told = f"noise {figures['noise']:.2%} of the variance between images"
+    if np.isnan(figures["noise"]):
+        told = "features hardly vary between images, so noise cannot be told"
+    return f"{told}, {figures['speedup']:.1f}x as fast"
 
 
 def measure(
