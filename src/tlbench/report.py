@@ -215,7 +215,7 @@ def _passes(table: Sequence[Row], tolerance: float) -> bool:
     """Say how the rows of the report's configurations stand. None to compare is no pass."""
     verdicts = {row.name: row.verdict(tolerance) for row in table}
     compared = {name: misses for name, misses in verdicts.items() if misses is not None}
-    failed = [f"{name} ({', '.join(misses)})" for name, misses in compared.items() if misses]
+    failed = [f"{name} ({tables.missed(misses)})" for name, misses in compared.items() if misses]
     if not compared:
         line = "check: FAIL, no run can be compared with the published table"
     elif failed:
