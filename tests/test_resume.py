@@ -1,6 +1,7 @@
 """Runs that were killed, interrupted or damaged go on to the very same bits."""
 
 import csv
+import errno
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Answer
-from tlbench import checkpoint, engines, features
+from tlbench import checkpoint, engines, features, files
 from tlbench.callbacks import Keeper
 from tlbench.checkpoint import State
 from tlbench.run import Run
@@ -162,6 +163,30 @@ def test_a_completed_run_stays_as_it_is_and_more_epochs_extend_it(
     assert tlbench("train", "resume=run", "epochs=4").code == 0
     assert tlbench("train", *TINY, "epochs=4", "hydra.run.dir=whole").code == 0
     assert bits("run") == bits("whole")
+
+
+def test_a_killed_resume_leaves_nothing_beside_the_run(tiny_run: Path) -> None:
+    shutil.copytree(tiny_run, "run")
+    ended, _ = signal_after(start("resume=run", "epochs=90"), "Going on after", signal.SIGKILL)
+    assert ended == -signal.SIGKILL
+    assert {path.name for path in Path().iterdir()} <= {"run", "cache"}
+    assert Run.open(Path("run")).extension["epochs"] == 90
+
+
+def test_a_run_on_a_disk_that_cannot_be_written_is_not_taken_up(
+    tlbench: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_run, "run")
+    before = bits("run")
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(files, "append", refuse)
+    answer = tlbench("train", "resume=run", "epochs=3")
+    assert answer.code == 2
+    assert "run/.lock cannot be written (Read-only file system)" in answer.error_lines[-1]
+    assert bits("run") == before
 
 
 def test_other_images_are_refused(tlbench: Command, photos: Path) -> None:

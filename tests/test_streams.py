@@ -41,6 +41,14 @@ def test_a_training_ends_well_where_nobody_can_hear_it(streams: str) -> None:
     assert run.metrics()["test_images"] == 75
 
 
+def test_a_sweep_ends_well_where_nobody_can_hear_it() -> None:
+    words = " ".join((*TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep")).replace("[", "\\[")
+    done = in_a_shell(f"{COMMAND} train --multirun {words} trainable=false >/dev/full 2>/dev/full")
+    assert done.returncode == 0
+    assert Run.open(Path("sweep/1")).status == "completed"
+    assert "2 seeds" in Path("sweep/table.md").read_text()
+
+
 def test_results_that_nobody_gets_are_an_error() -> None:
     done = in_a_shell(f"{COMMAND} --help > /dev/full", PYTHONUNBUFFERED="")
     assert done.returncode == 1

@@ -138,7 +138,7 @@ def _image_folder(cfg: config.Data, image_size: int) -> Contents:
     """One folder a class, or a folder a split with one folder a class each."""
     found = image_folder.index(cfg)
     paths = found.paths
-    log.info("Reading %d images in %d classes", len(paths), len(found.class_names))
+    log.info("Reading %s images in %d classes", f"{len(paths):,}", len(found.class_names))
     if found.left_out:
         log.warning("%s", found.left_out)
     table, good, unreadable = images.read(
