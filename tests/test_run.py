@@ -161,6 +161,19 @@ def test_a_folder_that_is_a_link_is_not_written_into(tmp_path: Path, name: str) 
     assert Run.open(tmp_path / "run").status == "completed"
 
 
+def test_what_a_forged_publication_would_move_leads_nowhere(tmp_path: Path) -> None:
+    """A folder in .new that is a link in the run: what lies in the one would go where the other leads."""
+    (tmp_path / "precious").mkdir()
+    train(tmp_path / "run", 2)
+    (tmp_path / "run" / ".new" / "evaluation").mkdir(parents=True)
+    (tmp_path / "run" / ".new" / "evaluation" / "notes").write_text("forged")
+    (tmp_path / "run" / "evaluation").symlink_to(tmp_path / "precious")
+    Run.open(tmp_path / "run").record(moving=True)
+    with pytest.raises(RunError, match="evaluation cannot be written .a link"):
+        extend(tmp_path / "run", 5)
+    assert list((tmp_path / "precious").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["manifest.json", ".lock", *RESULTS])
 def test_a_pipe_in_place_of_a_file_never_hangs(tmp_path: Path, name: str) -> None:
     train(tmp_path / "run", 2)

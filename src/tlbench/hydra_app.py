@@ -116,9 +116,7 @@ def _fitted() -> Iterator[None]:
 def _explain_hydra(error: Exception) -> NoReturn:
     """Raise what Hydra's own code trips over in words for a user; its own errors stay as they are."""
     if isinstance(error, OSError) and not isinstance(error, MissingConfigException):
-        if (
-            error.filename is None
-        ):  # a stream's: somebody else's end of it is gone, or its disk full
+        if error.filename is None:  # of a stream: its reader is gone, or its disk is full
             raise error
         raise RunError(
             f"{error.filename} cannot be written ({error.strerror}). Choose another folder: "

@@ -227,7 +227,7 @@ class Run:
             for path in sorted(self.new.rglob("*")):
                 place = self.folder / path.relative_to(self.new)
                 if path.is_dir():
-                    place.mkdir(exist_ok=True)
+                    files.own_folder(place)
                 elif not path.name.startswith(files.TEMPORARY):
                     path.replace(place)
         shutil.rmtree(self.new)
