@@ -169,7 +169,7 @@ def test_what_a_forged_publication_would_move_leads_nowhere(tmp_path: Path) -> N
     (tmp_path / "run" / ".new" / "evaluation" / "notes").write_text("forged")
     (tmp_path / "run" / "evaluation").symlink_to(tmp_path / "precious")
     Run.open(tmp_path / "run").record(moving=True)
-    with pytest.raises(RunError, match="evaluation cannot be written .a link"):
+    with pytest.raises(RunError, match=r"evaluation cannot be written .a link"):
         extend(tmp_path / "run", 5)
     assert list((tmp_path / "precious").iterdir()) == []
 
