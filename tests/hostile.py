@@ -163,7 +163,7 @@ def put(tree: dict[str, Any], key: str, value: Any) -> None:
     """Set a value by its dotted name, in which ~ is a dot of the name itself."""
     *parents, last = (part.replace("~", ".") for part in key.split("."))
     for parent in parents:
-        tree = tree[parent]
+        tree = tree.setdefault(parent, {})
     tree[last] = value
 
 
