@@ -238,18 +238,23 @@ def forgeries() -> Iterator[tuple[str, Change]]:
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("labels.npy", bytes(2**26))
         archive.writestr("config.json", "{" * 9999)
-    swollen = io.BytesIO()
-    with (
-        zipfile.ZipFile(swollen, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("config.json", "w", force_zip64=True) as member,
-    ):
-        for _ in range(2**11):
-            member.write(b"[" * 2**20)  # two GiB of a model's architecture
-    yield "model.keras a bomb", file_as("model.keras", swollen.getvalue())
+    yield "model.keras a bomb", lambda folder: file_as("model.keras", _swollen())(folder)
     contents = (deep, bomb, zipped.getvalue(), b"null", b"{}", b"\xff\xfe", b"epoch\n\r\n", b"- x")
     for name in FILES[1:8]:
         for i, content in enumerate(contents):
             yield f"{name} forged {i}", file_as(name, content)
+
+
+def _swollen() -> bytes:
+    """An archive with two GiB of a model's architecture."""
+    written = io.BytesIO()
+    with (
+        zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("config.json", "w", force_zip64=True) as member,
+    ):
+        for _ in range(2**11):
+            member.write(b"[" * 2**20)
+    return written.getvalue()
 
 
 def cases() -> dict[str, Change]:
