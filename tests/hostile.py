@@ -50,62 +50,27 @@ ODD: tuple[Any, ...] = (
 )
 
 MANIFEST = (
-    *(
-        "status",
-        "data",
-        "hardware",
-        "versions",
-        "weights",
-        "features",
-        "batch_norm",
-        "files",
-        "format",
-    ),
-    *("reason", "extension", "moving", "resumed", "started", "config_hash", "command", "checksum"),
+    *("status", "data", "hardware", "versions", "weights", "features", "batch_norm"),
+    *("files", "format", "reason", "extension", "moving", "resumed", "started"),
+    *("config_hash", "command", "checksum"),
 )
 INNER = (
-    *("data.class_names", "data.images", "data.fingerprint", "data.test_sha256", "data.unreadable"),
-    *("data.images.test", "files.model~keras", "files.config~yaml", "hardware.device"),
-    *("hardware.precision", "features.engine", "features.precision", "versions.tlbench"),
+    *("data.class_names", "data.images", "data.fingerprint", "data.test_sha256"),
+    *("data.unreadable", "data.images.test", "files.model~keras", "files.config~yaml"),
+    *("hardware.device", "hardware.precision", "features.engine", "features.precision"),
+    *("versions.tlbench",),
 )
 CONFIG = (
-    *(
-        "backbone",
-        "backbone.name",
-        "backbone.application",
-        "backbone.weights",
-        "backbone.image_size",
-    ),
-    *(
-        "backbone.arguments",
-        "head.widths",
-        "data.name",
-        "data.source",
-        "data.root",
-        "data.class_names",
-    ),
-    *(
-        "data.limit",
-        "data.validation",
-        "strategy.stages",
-        "trainable",
-        "epochs",
-        "batch_size",
-        "seed",
-    ),
-    *("features.folder", "features.batch_size", "published", "resume", "unknown"),
+    *("backbone", "backbone.name", "backbone.application", "backbone.weights"),
+    *("backbone.image_size", "backbone.arguments", "head.widths", "data.name"),
+    *("data.source", "data.root", "data.class_names", "data.limit", "data.validation"),
+    *("strategy.stages", "trainable", "epochs", "batch_size", "seed", "features.folder"),
+    *("features.batch_size", "published", "resume", "unknown"),
 )
 METRICS = (
-    *(
-        "evaluation",
-        "accuracy",
-        "val_accuracy",
-        "epochs",
-        "parameters",
-        "test_images",
-        "latency_ms",
-    ),
-    *("classes", "calibration_error", "stopped_early", "features_seconds", "unknown"),
+    *("evaluation", "accuracy", "val_accuracy", "epochs", "parameters", "test_images"),
+    *("latency_ms", "classes", "calibration_error", "stopped_early", "features_seconds"),
+    *("unknown",),
 )
 
 Change = Callable[[Path], None]

@@ -73,7 +73,7 @@ def test_what_only_says_how_may_change_when_a_run_goes_on(tlbench: Command, word
 def test_a_sweep_goes_on_where_its_pictures_have_moved(
     tlbench: Command, photos: Path, tmp_path: Path
 ) -> None:
-    """As they are named in YAML of one's own, or in the command."""
+    """Their place is named in YAML of one's own alone: no word of the command says it."""
     own = tmp_path / "own" / "data"
     own.mkdir(parents=True)
     text = "defaults: [image_folder]\nroot: {}\n"

@@ -248,7 +248,7 @@ def moved(saved: Config, asked: Config, overrides: Iterable[str]) -> Config:
     return found
 
 
-def moves(saved: Config, now: Config) -> dict[str, Any]:
+def elsewhere(saved: Config, now: Config) -> dict[str, Any]:
     """What of MOVABLE, within a group, another configuration has elsewhere than a saved one."""
     before, after = _flat(asdict(saved)), _flat(asdict(now))
     names = [name for name in MOVABLE if "." in name and before.get(name) != after.get(name)]

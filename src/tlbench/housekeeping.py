@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tlbench import console
-from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, held, is_block, read_json
+from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, is_block, read_json
 from tlbench.columns import Column, FittedTable
 from tlbench.files import checksum
+from tlbench.locks import held
 
 NAME = re.compile(r"[0-9a-f]{24}")
 HEADER = 128  # bytes that NumPy puts before an array's
@@ -133,10 +134,8 @@ def clear(root: Path) -> Emptied:
                 shutil.rmtree(path)
         elif not NAME.fullmatch(path.name):
             foreign.append(path)
-    if len(foreign) == 1:
-        result.left.append(f"{foreign[0]}: not the cache's own")
-    elif foreign:
-        example = f"{len(foreign):,} that are not the cache's own, such as {foreign[0].name}"
+    if foreign:
+        example = f"not the cache's own: {len(foreign):,}, such as {foreign[0].name}"
         result.left.append(f"{root}: {example}")
     return result
 

@@ -1,15 +1,17 @@
 """What run folders hold, read leniently: one that cannot be read is a result too. No TensorFlow."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from tlbench import console, validation
+from tlbench import console, manifest, validation
 from tlbench.config import counts
 from tlbench.errors import ConfigError, RunError
-from tlbench.run import Run, find, resume_command
+from tlbench.run import Run, resume_command
 
 # What a row shows of its runs. All but `size` (bytes of model.keras) stand in metrics.json.
 FIGURES = (
@@ -92,6 +94,30 @@ def collect(paths: Sequence[Path]) -> list[Result]:
         shown = ", ".join(map(str, paths))
         raise RunError(f"No run in {shown}. `tlbench train` makes one.")
     return [read(folder) for folder in folders]
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The folders at or below the paths that hold a manifest, each once, in the order of their names.
+
+    What lies within a run is not looked at, and links to folders are not followed.
+    """
+    found: dict[Path, Path] = {}
+    waiting = list(paths)
+    while waiting:  # no recursion: folders can be nested deeper than calls
+        folder = waiting.pop()
+        if os.path.lexists(folder / manifest.NAME):
+            found.setdefault(Path(os.path.realpath(folder)), folder)
+            continue
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            waiting += [
+                Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)
+            ]
+    return sorted(found.values(), key=natural)
+
+
+def natural(path: Path) -> list[tuple[int, int | str]]:
+    """Sorts job 10 of a sweep after job 9."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in path.parts]
 
 
 def read(folder: Path) -> Result:

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -322,32 +322,8 @@ def _unwritable(error: OSError, folder: Path) -> str:
     return f"{error.filename or folder} cannot be written ({error.strerror})."
 
 
-def find(paths: Iterable[Path]) -> list[Path]:
-    """The folders at or below the paths that hold a manifest, each once, in the order of their names.
-
-    What lies within a run is not looked at, and links to folders are not followed.
-    """
-    found: dict[Path, Path] = {}
-    waiting = list(paths)
-    while waiting:  # no recursion: folders can be nested deeper than calls
-        folder = waiting.pop()
-        if os.path.lexists(folder / manifest.NAME):
-            found.setdefault(Path(os.path.realpath(folder)), folder)
-            continue
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            waiting += [
-                Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)
-            ]
-    return sorted(found.values(), key=natural)
-
-
 def resume_command(folder: Path) -> str:
     """What to type to go on with a run."""
     with contextlib.suppress(ValueError, OSError):  # OSError: the working folder is gone
         folder = folder.relative_to(Path.cwd())
     return words.command("train", words.setting("resume", folder))
-
-
-def natural(path: Path) -> list[tuple[int, int | str]]:
-    """Sorts job 10 of a sweep after job 9."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in path.parts]

@@ -36,7 +36,8 @@ from tlbench import (
 from tlbench.errors import ConfigError, RunError, SweepError
 from tlbench.files import write_text
 from tlbench.interrupts import JOB, SAVE, Interrupted, Interrupts
-from tlbench.run import Run, natural
+from tlbench.results import natural
+from tlbench.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def _begun(folder: Path, cfg: config.Config) -> Run | None:
 def _moves(run: Run, cfg: config.Config) -> list[str]:
     """What has moved since a job was begun, be it typed or in the user's own YAML, as words for it."""
     with contextlib.suppress(RunError):  # the job itself says what is the matter with its run
-        return [words.value(*move) for move in config.moves(run.config(), cfg).items()]
+        return [words.value(*move) for move in config.elsewhere(run.config(), cfg).items()]
     return []
 
 
