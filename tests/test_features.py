@@ -233,6 +233,7 @@ def test_only_what_is_the_caches_own_is_ever_removed(
     crashed = store(tmp_path, number=3).folder
     crashed.mkdir()
     (crashed / "lock").touch()
+    (store(tmp_path, number=1).folder / ".tmp-0123abcd.npy").touch()  # of a write that was killed
     precious = [
         root / "package.json",
         root / f"{'0' * 24}.json",  # of such a name, but not what the name says
@@ -385,6 +386,21 @@ def test_a_complete_cache_is_read_where_nothing_can_be_written(
     assert computed == engine.images == 0
     assert isinstance(found, np.memmap) is (memory_limit == 0)
     assert cache.remembered(root, {"a": 1}, lambda: {"noise": 0.5}) == {"noise": 0.5}
+
+
+def test_a_removal_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
+    """It empties its folder while we look, and is neither a stranger's nor ours to finish."""
+    get(store(tmp_path), table(), np.arange(10), Means())
+    entry = store(tmp_path).folder
+    aside = entry.with_name(f".{entry.name}-0123")
+    aside.mkdir()
+    entry.rename(aside / "entry")
+    with locks.held(entry.with_suffix(cache.LOCK), wait=False):
+        found = housekeeping.clear(tmp_path / "store")
+        assert aside.is_dir()
+    assert found.left == []
+    housekeeping.clear(tmp_path / "store")
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_an_entry_says_again_what_it_is_of(tlbench: Command, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ recipe in it, and in a folder nothing but files that carry the cache's names. Th
 import contextlib
 import re
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,13 +17,15 @@ from typing import Any
 from tlbench import console
 from tlbench.cache import ABOUT, BLOCK, LOCK, facts_in, is_block, read_json
 from tlbench.columns import Column, FittedTable
-from tlbench.files import checksum
+from tlbench.files import TEMPORARY, checksum
 from tlbench.locks import held
 
 NAME = re.compile(r"[0-9a-f]{24}")
 HEADER = 128  # bytes that NumPy puts before an array's
-CUT_OFF = re.compile(r"\.[0-9a-f]{24}-.+")  # removals and writes of facts that a crash cut off
-TEMPORARY = re.compile(r"\.(about-.*\.json|[0-9a-f]{32}-.*\.npy)")  # of writes that were cut off
+CUT_OFF = re.compile(r"\.[0-9a-f]{24}-.+")  # removals that a crash cut off
+UNFINISHED = re.compile(
+    rf"{re.escape(TEMPORARY)}[0-9a-f]{{8}}\.(json|npy)"
+)  # writes that it cut off
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,13 @@ def clear(root: Path) -> Emptied:
         elif _is_lock(path):
             with contextlib.suppress(OSError), held(path, wait=False):
                 pass  # one that a crash left: it goes as any lock does, at its end
-        elif CUT_OFF.fullmatch(path.name) and _is_cut_off(path):
+        elif CUT_OFF.fullmatch(path.name):
+            # A removal that goes on holds its lock, and is looked at no further.
             with contextlib.suppress(OSError), held(root / f"{path.name[1:25]}{LOCK}", wait=False):
-                shutil.rmtree(path)
+                if _is_cut_off(path):
+                    shutil.rmtree(path)
+                elif path.exists():
+                    foreign.append(path)
         elif not NAME.fullmatch(path.name):
             foreign.append(path)
     if foreign:
@@ -141,8 +148,12 @@ def clear(root: Path) -> Emptied:
 
 
 def _is_lock(path: Path) -> bool:
-    named = path.name.endswith(LOCK) and NAME.fullmatch(path.stem)
-    return bool(named) and not path.is_symlink() and path.is_file() and not path.stat().st_size
+    if not (path.name.endswith(LOCK) and NAME.fullmatch(path.stem)):
+        return False
+    with contextlib.suppress(FileNotFoundError):  # whoever held it is done
+        facts = path.lstat()
+        return stat.S_ISREG(facts.st_mode) and not facts.st_size
+    return True
 
 
 def _is_cut_off(path: Path) -> bool:
@@ -181,7 +192,7 @@ def _foreign(folder: Path, key: str) -> str:
     """What in a folder is not the cache's own; nothing where all of it is. key: the entry's name."""
     names = [path.name for path in folder.iterdir()]
     for name in names:
-        own = name in (ABOUT, "lock") or BLOCK.fullmatch(name) or TEMPORARY.fullmatch(name)
+        own = name in (ABOUT, "lock") or BLOCK.fullmatch(name) or UNFINISHED.fullmatch(name)
         if not own or not (folder / name).is_file() or (folder / name).is_symlink():
             return f"holds '{console.printable(name)}', which is not the cache's own"
     about = read_json(folder / ABOUT)
