@@ -152,8 +152,8 @@ def _plain(network: str, images: np.ndarray, labels: np.ndarray, batch: int) -> 
 
 def _tlbench(network: str, images: np.ndarray, labels: np.ndarray, batch: int) -> Side:
     import plain_keras
-    from tlbench import hardware
-    from tlbench.acceleration import accelerate
+    from tlbench.networks import hardware
+    from tlbench.networks.fused import accelerate
 
     known = NETWORKS[network]
     machine = hardware.prepare("cpu", 0)

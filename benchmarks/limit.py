@@ -104,7 +104,8 @@ def _work(
 ) -> None:
     """Build one side and tell its images a second whenever asked."""
     import plain_keras
-    from tlbench import engines, hardware
+    from tlbench.features import engines
+    from tlbench.networks import hardware
 
     machine = hardware.prepare("cpu", 0)
     known = NETWORKS[network]
@@ -139,7 +140,7 @@ def _features(model: Any, by: str, precision: str, machine: Any, batch: int, bat
     """tlbench's engine over the network up to its pooled features."""
     import keras
 
-    from tlbench import engines
+    from tlbench.features import engines
 
     (pooling,) = (x for x in model.layers if isinstance(x, keras.layers.GlobalAveragePooling2D))
     network = keras.Model(model.input, pooling.output)
@@ -158,8 +159,8 @@ def _features(model: Any, by: str, precision: str, machine: Any, batch: int, bat
 def _training(model: Any, precision: str, batch: int, batches: int) -> Rate:
     """tlbench's accelerated copy, every layer trained."""
     import plain_keras
-    from tlbench import hardware
-    from tlbench.acceleration import accelerate
+    from tlbench.networks import hardware
+    from tlbench.networks.fused import accelerate
 
     fast = accelerate(model, hardware.policy(precision))
     plain_keras.compile_model(fast, 1e-4)
@@ -202,7 +203,7 @@ def _build(shape: tuple[int, ...], text: str, precision: str) -> Any:
     """The layer with weights of its own; its computations in the precision."""
     import keras
 
-    from tlbench import hardware
+    from tlbench.networks import hardware
 
     kind, options = json.loads(text)
     keep = {k: v for k, v in options.items() if not isinstance(v, (dict, str))}

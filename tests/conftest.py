@@ -12,8 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from tlbench import cli, hydra_app, validation
-from tlbench.config import Config
+from tlbench.cli import hydra, main
+from tlbench.config import checks
+from tlbench.config.schema import Config
 
 # The smallest training that is real: a quarter-width MobileNet of 32 x 32 pixels from random weights.
 TINY = (
@@ -56,7 +57,7 @@ def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
     def run(*words: str) -> Answer:
         capfd.readouterr()
-        code = cli.main(list(words))
+        code = main.main(list(words))
         out, err = capfd.readouterr()
         return Answer(code, out, err)
 
@@ -65,8 +66,8 @@ def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 def make_config(*overrides: str) -> Config:
     """A checked configuration as the command line would make it."""
-    with initialize_config_dir(str(hydra_app.conf_dir()), version_base="1.3"):
-        return validation.load(compose("train", list(overrides)))
+    with initialize_config_dir(str(hydra.conf_dir()), version_base="1.3"):
+        return checks.load(compose("train", list(overrides)))
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "features.precision=float32",  # whatever else the processor is good at
         f"features.folder={tmp_path_factory.mktemp('features')}",
     ]
-    assert cli.main(["train", *words, f"hydra.run.dir={folder}"]) == 0
+    assert main.main(["train", *words, f"hydra.run.dir={folder}"]) == 0
     return folder
 
 
@@ -124,7 +125,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of TINY, all layers trained; to be read, not changed."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert cli.main(["train", *TINY, f"hydra.run.dir={folder}"]) == 0
+    assert main.main(["train", *TINY, f"hydra.run.dir={folder}"]) == 0
     return folder
 
 

@@ -23,9 +23,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tlbench import cli, images, validation
-from tlbench.errors import TlbenchError
-from tlbench.run import Run
+from tlbench.base.errors import TlbenchError
+from tlbench.cli import main as cli
+from tlbench.config import checks
+from tlbench.data import images
+from tlbench.runs.run import Run
 
 VALUES = [
     *("null", "true", "false", "0", "-1", "1e999", "nan", "inf", "3.7", "[]", "[1,2]", "{a:1}"),
@@ -75,7 +77,7 @@ def a_config_file(rng: random.Random, folder: Path) -> str:
             lines[i] = lines[i][: rng.randint(0, len(lines[i]))]
     path = folder / "config.yaml"
     path.write_text("\n".join(lines))
-    return quietly(lambda: validation.load(path), "\n".join(lines))
+    return quietly(lambda: checks.load(path), "\n".join(lines))
 
 
 def an_image(rng: random.Random, folder: Path) -> str:
@@ -150,10 +152,10 @@ def seed_run(folder: Path) -> None:
     """A small finished run in `folder`/seed, written without training."""
     from hydra import compose, initialize_config_dir
 
-    from tlbench.hydra_app import conf_dir
+    from tlbench.cli.hydra import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = validation.load(compose("train", ["data=digits", "backbone.weights=null"]))
+        cfg = checks.load(compose("train", ["data=digits", "backbone.weights=null"]))
     facts = {"data": {"name": "digits", "fingerprint": "0", "class_names": list("0123456789")}}
     run = Run.start(folder / "seed", cfg, "tlbench train", facts)
     with run:

@@ -23,7 +23,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from tlbench import cli, files
+from tlbench.base import files
+from tlbench.cli import main as cli
 
 SECONDS = 120  # that a verb may take
 GROWTH = 2**30  # bytes by which it may need more memory than all before it

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer, make_config
-from tlbench import model
-from tlbench.run import Run
+from tlbench.networks import classifiers
+from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
@@ -34,7 +34,7 @@ def test_images_that_cannot_be_read_are_skipped_as_advised(tlbench: Command, pho
 
 def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
     words = [word for word in HEAD if not word.startswith("backbone.weights")]
-    backbone = model.build(make_config(*TINY), (8, 8, 3), 10).backbone
+    backbone = classifiers.build(make_config(*TINY), (8, 8, 3), 10).backbone
     backbone.save_weights("old.weights.h5")
     chosen = ("backbone.weights=old.weights.h5", "hydra.run.dir=run")
     answer = tlbench("train", "data=digits", "data.limit=300", *words, *chosen)
@@ -52,7 +52,7 @@ def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
 def test_other_weights_are_refused_with_what_to_give(tlbench: Command) -> None:
     words = [word for word in HEAD if not word.startswith("backbone.weights")]
     for seed in (0, 1):
-        made = model.build(make_config(*TINY, f"seed={seed}"), (8, 8, 3), 10)
+        made = classifiers.build(make_config(*TINY, f"seed={seed}"), (8, 8, 3), 10)
         made.backbone.save_weights(f"{seed}.weights.h5")
     chosen = ("backbone.weights=0.weights.h5", "hydra.run.dir=run")
     assert tlbench("train", "data=digits", "data.limit=300", *words, *chosen).code == 0

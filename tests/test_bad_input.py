@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer
-from tlbench.run import Run
+from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
@@ -197,7 +197,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
 
 
 def test_at_least_sixty_bad_inputs_over_all_verbs() -> None:
-    from tlbench.cli import VERBS
+    from tlbench.cli.main import VERBS
 
     assert len(BAD) >= 60
     assert {words[0] for words, _ in BAD} >= set(VERBS)

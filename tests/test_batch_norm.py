@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Answer, make_config
-from tlbench import batch_norm, config, data
-from tlbench.acceleration import FusedBatchNormalization, accelerate
-from tlbench.hardware import keras
-from tlbench.run import Run
+from tlbench.config import schema
+from tlbench.data import datasets
+from tlbench.networks import batch_norm
+from tlbench.networks.fused import FusedBatchNormalization, accelerate
+from tlbench.networks.hardware import keras
+from tlbench.runs.run import Run
 
 
 def small_network() -> keras.Model:
@@ -114,7 +116,7 @@ def test_frozen_statistics_stay() -> None:
 def test_when_statistics_are_recomputed(
     setting: str | bool, momentum: float, steps: int, expected: bool
 ) -> None:
-    cfg = config.BatchNorm(statistics="batch", momentum="auto", recalibrate=setting)
+    cfg = schema.BatchNorm(statistics="batch", momentum="auto", recalibrate=setting)
     assert batch_norm.needs_recalibration(cfg, momentum, steps) is expected
 
 
@@ -254,7 +256,7 @@ def test_adapted_statistics_are_those_of_the_training_images(
     assert tlbench("train", *settings, *words).code == 0
     first = batch_norm.layers(keras.models.load_model("run/model.keras"))[0]
     original = keras.models.load_model(tiny_run / "model.keras")
-    dataset = data.load(make_config(*settings).data, 32)
+    dataset = datasets.load(make_config(*settings).data, 32)
     images = dataset.images.batch(dataset.splits["train"]).astype("float32")
     inside = next(layer for layer in original.layers if isinstance(layer, keras.Model))
     enlarged = keras.Model(

@@ -13,8 +13,9 @@ from conftest import Answer
 Command = Callable[..., Answer]
 
 LIGHT = """
-    tlbench.cli tlbench.config tlbench.validation tlbench.errors tlbench.console tlbench.run tlbench.report
-    tlbench.page tlbench.plots tlbench.cache tlbench.sweep tlbench.hydra_app
+    tlbench.cli.main tlbench.config.schema tlbench.config.checks tlbench.base.errors tlbench.base.console
+    tlbench.runs.run tlbench.cli.verbs.report tlbench.report.page tlbench.runs.plots tlbench.features.store
+    tlbench.sweep.jobs tlbench.cli.hydra
 """
 
 
@@ -36,7 +37,7 @@ def test_what_answers_at_once_never_imports_tensorflow() -> None:
 
 
 def test_help_names_every_verb(tlbench: Command) -> None:
-    from tlbench.cli import VERBS
+    from tlbench.cli.main import VERBS
 
     for words in ((), ("--help",), ("-h",)):
         answer = tlbench(*words)

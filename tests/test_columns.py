@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tlbench.columns import Column, FittedTable, shortened
+from tlbench.base.columns import Column, FittedTable, shortened
 
 COLUMNS = (
     Column("file", path=True),

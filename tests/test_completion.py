@@ -9,7 +9,7 @@ import pexpect
 import pytest
 
 from conftest import Answer
-from tlbench import completion
+from tlbench.cli import completion
 
 Command = Callable[..., Answer]
 
@@ -85,7 +85,7 @@ def typing(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, str
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "tlbench"
     program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom tlbench.cli import main\n"
+        f"#!{sys.executable}\nimport sys\nfrom tlbench.cli.main import main\n"
         "if sys.argv[1:2] == ['-sc']:\n    sys.exit(main())\nprint('GIVEN', sys.argv[1:], 'END')\n"
     )
     program.chmod(0o755)

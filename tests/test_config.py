@@ -7,11 +7,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, ValidationError
 
 from conftest import make_config
-from tlbench import hydra_app, validation, words
-from tlbench.config import BatchNorm
-from tlbench.errors import ConfigError
+from tlbench.base.errors import ConfigError
+from tlbench.cli import hydra
+from tlbench.config import checks, words
+from tlbench.config.schema import BatchNorm
 
-CONF = hydra_app.conf_dir()
+CONF = hydra.conf_dir()
 CHOICES = [
     f"{path.parent.name}={path.stem}"
     for path in sorted(CONF.glob("*/*.yaml"))
@@ -66,7 +67,7 @@ def test_the_fine_classes_stand_in_twenty_superclasses_of_five() -> None:
 def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
     cfg = make_config("report=resnet50_fc", "data.root=somewhere", "optimizer=sgd")
     (tmp_path / "config.yaml").write_text(cfg.to_yaml())
-    assert validation.load(tmp_path / "config.yaml") == cfg
+    assert checks.load(tmp_path / "config.yaml") == cfg
 
 
 def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
@@ -128,8 +129,8 @@ def test_a_mapping_where_one_value_belongs_is_refused_by_name() -> None:
         said = f"Invalid type assigned: dict is not a subclass of {kind}. value: {value}"
         error = ValidationError(said)
         error.full_key, error.msg = "early_stopping", said
-        assert "early_stopping=" in validation.explain(error)
-        assert (expected or "early_stopping.patience=...") in validation.explain(error)
+        assert "early_stopping=" in checks.explain(error)
+        assert (expected or "early_stopping.patience=...") in checks.explain(error)
 
 
 def test_a_single_width_is_a_list_of_one() -> None:
@@ -165,4 +166,4 @@ def test_shifts_cannot_be_cached() -> None:
 def test_nothing_in_a_configuration_is_a_default_of_python() -> None:
     """Every value stands in YAML: an empty mapping has nothing to fall back on."""
     with pytest.raises(ConfigError, match="is not set"):
-        validation.load(OmegaConf.create({}))
+        checks.load(OmegaConf.create({}))

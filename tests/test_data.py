@@ -9,19 +9,19 @@ import pytest
 from PIL import Image
 
 from conftest import make_config
-from tlbench import data
-from tlbench.data import Dataset
-from tlbench.errors import DataError
+from tlbench.base.errors import DataError
+from tlbench.data import datasets
+from tlbench.data.datasets import Dataset
 
 
 def load(*overrides: str, image_size: int = 16) -> Dataset:
-    return data.load(make_config(*overrides).data, image_size)
+    return datasets.load(make_config(*overrides).data, image_size)
 
 
 def assert_disjoint_and_stratified(dataset: Dataset) -> None:
     rows = np.concatenate(list(dataset.splits.values()))
     assert len(np.unique(rows)) == len(rows)
-    for name in data.SPLITS:
+    for name in datasets.SPLITS:
         assert set(dataset.labels_of(name)) == set(range(len(dataset.class_names)))
 
 
@@ -141,7 +141,7 @@ def test_equal_pictures_are_never_on_both_sides(photos: Path) -> None:
     for path in list(photos.glob("*/*")):
         shutil.copy(path, path.with_name(f"copy_of_{path.name}"))
     dataset = load("data=image_folder", f"data.root={photos}", "data.test=0.25")
-    train, validation, test = (set(dataset.ids_of(split).tolist()) for split in data.SPLITS)
+    train, validation, test = (set(dataset.ids_of(split).tolist()) for split in datasets.SPLITS)
     assert not train & test
     assert not train & validation
     assert not validation & test

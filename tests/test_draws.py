@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from conftest import TINY, make_config
-from tlbench import batch_norm, data, features, inputs, model, training
-from tlbench.acceleration import accelerate
-from tlbench.draws import reseed, seed_for
-from tlbench.hardware import Machine, keras, prepare, tf
+from tlbench.base.draws import reseed, seed_for
+from tlbench.data import datasets
+from tlbench.features import compute
+from tlbench.networks import batch_norm, classifiers
+from tlbench.networks.fused import accelerate
+from tlbench.networks.hardware import Machine, keras, prepare, tf
+from tlbench.training import inputs, stages
 
 
 def test_no_purpose_shares_a_seed_with_another() -> None:
@@ -30,7 +33,7 @@ def test_one_seeds_shifts_are_not_anothers_flips() -> None:
 
 def test_no_layer_shares_its_draws_with_another_another_stage_or_another_seed() -> None:
     cfg = make_config(*TINY, "head.widths=[8,8]", "head.dropout=0.5")
-    head = model.build(cfg, (8, 8, 3), 10).head
+    head = classifiers.build(cfg, (8, 8, 3), 10).head
     layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dropout)]
     masks = []
     for seed, stage in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -48,7 +51,7 @@ def test_a_head_draws_alike_alone_and_at_the_end_of_a_network() -> None:
     cfg = make_config("data=digits", *words, "head.widths=[8]", "head.dropout=0.5")
     masks = []
     for end in ("head", "model"):
-        network = getattr(model.build(cfg, (8, 8, 3), 10), end)
+        network = getattr(classifiers.build(cfg, (8, 8, 3), 10), end)
         copy = network if end == "head" else accelerate(network, "float32")
         reseed(copy, 3, 0)
         masks.append(copy.get_layer("dropout")(tf.ones([64, 8]), training=True).numpy())
@@ -57,7 +60,9 @@ def test_a_head_draws_alike_alone_and_at_the_end_of_a_network() -> None:
 
 def test_a_head_is_drawn_from_other_numbers_than_its_backbone() -> None:
     words = ("backbone=vgg16", "backbone.weights=null", "backbone.image_size=32")
-    classifier = model.build(make_config("data=digits", *words, "head.widths=[64]"), (8, 8, 3), 10)
+    classifier = classifiers.build(
+        make_config("data=digits", *words, "head.widths=[64]"), (8, 8, 3), 10
+    )
     first, dense = (
         np.ravel(network.weights[0].numpy())[:1728]  # all of VGG16's first kernel
         for network in (classifier.backbone, classifier.head)
@@ -66,11 +71,11 @@ def test_a_head_is_drawn_from_other_numbers_than_its_backbone() -> None:
 
 
 def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = data.load(make_config("data=digits", "data.limit=300").data, 8)
+    dataset = datasets.load(make_config("data=digits", "data.limit=300").data, 8)
     cfg = make_config(*TINY)
     seen: list[np.ndarray] = []
     source = inputs.Source(keras.Sequential(), lambda x: x, lambda x, _: x, cheap_steps=True)
-    trainer = training.Trainer(None, dataset, cfg, None, None, None, Path(), print)
+    trainer = stages.Trainer(None, dataset, cfg, None, None, None, Path(), print)
     monkeypatch.setattr(
         batch_norm, "recalibrate", lambda _, batches: seen.append(next(iter(batches)).numpy())
     )
@@ -81,7 +86,7 @@ def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.Monke
 
 
 def test_orders_of_neighbouring_seeds_differ() -> None:
-    dataset = data.load(make_config("data=digits").data, 8)
+    dataset = datasets.load(make_config("data=digits").data, 8)
     first = []
     for seed in (0, 1):
         cfg = make_config(*TINY, f"seed={seed}")
@@ -105,7 +110,7 @@ def test_features_in_tf32_are_no_features_in_float32() -> None:
         prepare("cpu", 0, repeatable=repeatable)
         for device in ("cpu", "gpu"):
             machine = Machine(device, "any", bfloat16=False, jit_compile=False)
-            recipes.append(features._recipe(network, "tensorflow", machine, "none"))
+            recipes.append(compute._recipe(network, "tensorflow", machine, "none"))
     prepare("cpu", 0)
     exact, exact_gpu, cpu, tf32 = recipes
     assert exact == cpu

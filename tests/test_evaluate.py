@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Answer
-from tlbench import cli, evaluation
-from tlbench.errors import ConfigError
-from tlbench.hardware import keras
-from tlbench.run import Run
+from tlbench.base.errors import ConfigError
+from tlbench.cli import main
+from tlbench.networks.hardware import keras
+from tlbench.runs import metrics
+from tlbench.runs.run import Run
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
@@ -43,7 +44,7 @@ def other_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_repeats_the_record(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     above = 'data.superclasses={even: ["0","2","4","6","8"], odd: ["1","3","5","7","9"]}'
-    assert cli.main(["evaluate", str(run_copy), above]) == 0
+    assert main.main(["evaluate", str(run_copy), above]) == 0
     out = capsys.readouterr().out
     assert "equals the record" in out
     for words in ("accuracy", "top 5", "macro F1", "calibration error", "superclass accuracy"):
@@ -70,7 +71,7 @@ def test_says_when_the_record_is_not_repeated(
     rolled = np.roll(probabilities, 1, axis=1)
     np.savez(run_copy / "predictions.npz", labels=labels, probabilities=rolled)
     seal(run_copy)
-    assert cli.main(["evaluate", str(run_copy)]) == 1
+    assert main.main(["evaluate", str(run_copy)]) == 1
     assert "differs from the record" in capsys.readouterr().out
 
 
@@ -78,7 +79,7 @@ def test_never_unpickles(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> 
     objects = np.array([object()], dtype=object)
     np.savez(run_copy / "predictions.npz", labels=objects, probabilities=objects)
     seal(run_copy)
-    assert cli.main(["evaluate", str(run_copy)]) == 2
+    assert main.main(["evaluate", str(run_copy)]) == 2
     assert "predictions.npz is damaged" in capsys.readouterr().err
 
 
@@ -92,7 +93,7 @@ def test_a_folder_that_has_grown(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = (*TINY, "data=image_folder", f"data.root={photos}", "data.test=6")
-    assert cli.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
+    assert main.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
     recorded = Run.open(Path("run")).metrics()
     assert recorded["test_images_trained_on"] == 0
     rng = np.random.default_rng(1)
@@ -102,10 +103,10 @@ def test_a_folder_that_has_grown(
     moved = photos.rename(tmp_path / "moved")
     for words in ([f"data.root={moved}"], [f"data.root={moved}", "data.split_seed=7"]):
         capsys.readouterr()
-        assert cli.main(["evaluate", "run", *words]) == 0
+        assert main.main(["evaluate", "run", *words]) == 0
         assert "equals the record" in capsys.readouterr().out
     # All of them: 24 old pictures, of which 16 were trained on (6 tested, 2 validated), and 10 new ones.
-    assert cli.main(["evaluate", "run", f"data.root={moved}", "--all"]) == 0
+    assert main.main(["evaluate", "run", f"data.root={moved}", "--all"]) == 0
     found = evaluated(Path("run"), moved)
     assert (found["test_images"], found["test_images_trained_on"]) == (34, 16)
     assert "without the 16 of 34 that were trained on" in " ".join(capsys.readouterr().out.split())
@@ -116,7 +117,7 @@ def test_a_folder_that_has_grown(
     # Some of the classes will do, and another folder has a record of its own.
     (tmp_path / "some").mkdir()
     (moved / "grass").rename(tmp_path / "some" / "grass")
-    assert cli.main(["evaluate", "run", f"data.root={tmp_path / 'some'}", "--all"]) == 0
+    assert main.main(["evaluate", "run", f"data.root={tmp_path / 'some'}", "--all"]) == 0
     assert evaluated(Path("run"), tmp_path / "some")["test_images"] == 22
     assert evaluated(Path("run"), moved)["test_images"] == 34
 
@@ -133,7 +134,7 @@ def test_a_test_folder_that_repeats_training_pictures_is_told(
         Image.new("RGB", (40, 40), "blue" if name == "blue sky" else "green").save(unseen)
         shutil.rmtree(photos / name)
     tiny = (*TINY, "data=image_folder", f"data.root={photos}", "data.validation=2")
-    assert cli.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
+    assert main.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
     said = capsys.readouterr()
     with np.load("run/images.npz") as ids:
         count = int(np.isin(ids["test"], ids["train"]).sum())
@@ -151,7 +152,7 @@ def test_a_test_folder_that_repeats_training_pictures_is_told(
 
 def test_other_data_of_the_same_classes(run_copy: Path, other_digits: Path) -> None:
     words = ["data=image_folder", f"data.root={other_digits}", "--all"]
-    assert cli.main(["evaluate", str(run_copy), *words]) == 0
+    assert main.main(["evaluate", str(run_copy), *words]) == 0
     found = evaluated(run_copy, other_digits)
     assert found["test_images"] == 120
     assert found["evaluation"] > 0.5  # the model was trained on images like these
@@ -174,7 +175,7 @@ def test_other_data_of_the_same_classes(run_copy: Path, other_digits: Path) -> N
 def test_words_that_do_not_fit(
     run_copy: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["evaluate", str(run_copy), *words]) == 2
+    assert main.main(["evaluate", str(run_copy), *words]) == 2
     assert message in capsys.readouterr().err
     assert not (run_copy / "evaluation").exists()
 
@@ -205,7 +206,7 @@ def unrecorded_text_as_model(folder: Path) -> None:
 
 def model_that_runs_code(folder: Path) -> None:
     """A Lambda layer: Python that would run when the model is loaded without safe mode."""
-    from tlbench.hardware import keras
+    from tlbench.networks.hardware import keras
 
     pixels = keras.Input((8, 8, 3))
     outputs = keras.layers.Dense(10)(keras.layers.Flatten()(pixels))
@@ -216,7 +217,7 @@ def model_that_runs_code(folder: Path) -> None:
 
 
 def model_of_other_classes(folder: Path) -> None:
-    from tlbench.hardware import keras
+    from tlbench.networks.hardware import keras
 
     pixels = keras.Input((8, 8, 3))
     model = keras.Model(pixels, keras.layers.Dense(3)(keras.layers.Flatten()(pixels)))
@@ -268,7 +269,7 @@ def test_folders_that_cannot_be_evaluated(
     assert callable(damage)
     damage(run_copy)
     capsys.readouterr()
-    assert cli.main(["evaluate", str(run_copy)]) == 2
+    assert main.main(["evaluate", str(run_copy)]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("tlbench: error: ")
     assert message in last
@@ -286,7 +287,7 @@ def test_an_evaluation_that_cannot_be_written_is_shown(
         (run_copy / "evaluation").symlink_to(tmp_path / "precious")
     else:
         (run_copy / "evaluation").touch()  # as root may write everywhere
-    assert cli.main(["evaluate", str(run_copy)]) == 1
+    assert main.main(["evaluate", str(run_copy)]) == 1
     said = capsys.readouterr()
     assert "equals the record" in said.out
     assert "cannot be written" in said.err
@@ -318,7 +319,7 @@ def test_a_model_of_no_numbers_is_one_line(run_copy: Path, tlbench: Callable[...
 def test_calibration_error_of_a_small_example() -> None:
     # Two images at 0.9 of which one is right, one at 0.6 that is right.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]])
-    found = evaluation.calibration(np.array([0, 1, 0]), probabilities)
+    found = metrics.calibration(np.array([0, 1, 0]), probabilities)
     assert found["calibration_error"] == pytest.approx((2 * 0.4 + 1 * 0.4) / 3)
     assert sum(b["images"] for b in found["bins"]) == 3
     assert found["bins"][0]["accuracy"] is None
@@ -326,12 +327,12 @@ def test_calibration_error_of_a_small_example() -> None:
 
 def test_a_sure_and_right_classifier_is_calibrated() -> None:
     probabilities = np.eye(4)
-    assert evaluation.calibration(np.arange(4), probabilities)["calibration_error"] == 0
+    assert metrics.calibration(np.arange(4), probabilities)["calibration_error"] == 0
 
 
 def test_most_confused_pairs() -> None:
     counts = np.array([[5, 3, 0], [1, 9, 0], [0, 4, 6]])
-    pairs = evaluation.most_confused(counts, ["a", "b", "c"])
+    pairs = metrics.most_confused(counts, ["a", "b", "c"])
     assert [(p["true"], p["predicted"], p["images"]) for p in pairs] == [
         ("c", "b", 4),
         ("a", "b", 3),
@@ -342,7 +343,7 @@ def test_most_confused_pairs() -> None:
 
 def test_worst_mistakes_are_wrong_and_sure() -> None:
     probabilities = np.array([[0.6, 0.4], [0.99, 0.01], [0.2, 0.8], [0.7, 0.3]])
-    worst = evaluation.worst_mistakes(np.array([1, 0, 0, 1]), probabilities, 2)
+    worst = metrics.worst_mistakes(np.array([1, 0, 0, 1]), probabilities, 2)
     assert worst.tolist() == [2, 3]
 
 
@@ -350,16 +351,16 @@ def test_superclass_accuracy() -> None:
     names, above = ["cat", "dog", "car"], {"animal": ["cat", "dog"], "thing": ["car"]}
     probabilities = np.eye(3)[[1, 0, 2, 0]]  # a cat for a dog and so on, then an animal for a car
     labels = np.array([0, 1, 2, 2])
-    assert evaluation.superclass_accuracy(labels, probabilities, names, above) == 0.75
+    assert metrics.superclass_accuracy(labels, probabilities, names, above) == 0.75
     with pytest.raises(ConfigError, match="truck"):
-        evaluation.superclass_accuracy(labels, probabilities, names, {**above, "x": ["truck"]})
+        metrics.superclass_accuracy(labels, probabilities, names, {**above, "x": ["truck"]})
     with pytest.raises(ConfigError, match="cat"):
-        evaluation.superclass_accuracy(labels, probabilities, names, {**above, "x": ["cat"]})
+        metrics.superclass_accuracy(labels, probabilities, names, {**above, "x": ["cat"]})
 
 
 def test_says_how_much_of_what_moved() -> None:
     """Four images, worked out by hand: one of four is now taken for another class, wrongly."""
-    from tlbench.evaluate import _changed
+    from tlbench.inference.evaluate import _changed
 
     labels = np.array([0, 1, 0, 1])
     old = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
@@ -375,7 +376,7 @@ def test_a_batch_is_what_memory_holds(size: int, images: int) -> None:
     """At most 64 MiB of float32 pixels, whatever batch the head was trained with."""
     from types import SimpleNamespace
 
-    from tlbench.loaded import Loaded
+    from tlbench.inference.loaded import Loaded
 
     model = SimpleNamespace(input_shape=(None, size, size, 3))
     assert Loaded(None, None, model).batch_size == images  # type: ignore[arg-type]

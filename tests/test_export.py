@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlbench import cli, converters, formats, runtimes
+from tlbench.base import optional
+from tlbench.cli import main
+from tlbench.inference import converters, formats
 
 ROOT = Path(__file__).parents[1]
 SNIPPETS = Path(__file__).parent / "snippets"
@@ -36,10 +38,10 @@ EVERY = [pytest.param(name, marks=needs(name)) for name in (*formats.FORMATS, "l
 @pytest.fixture(scope="module")
 def exports(digits_run: Path) -> Path:
     """The folder of exports of every format whose packages are here."""
-    assert cli.main(["export", str(digits_run), "--format", ",".join(HERE)]) == 0
+    assert main.main(["export", str(digits_run), "--format", ",".join(HERE)]) == 0
     if "litert" in HERE:
         words = ["--format", "litert", "--quantize", "int8", "--accuracy-loss", "0.2"]
-        assert cli.main(["export", str(digits_run), *words]) == 0
+        assert main.main(["export", str(digits_run), *words]) == 0
     return digits_run / "exports"
 
 
@@ -95,7 +97,7 @@ def test_the_snippet_of_the_readme_runs(
     for part in ("pixels", name.removesuffix("_int8")):
         exec((SNIPPETS / f"{part}.py").read_text(), names)
     printed = capsys.readouterr().out.split()
-    assert cli.main(["predict", str(digits_run), "photo.png", "--json"]) == 0
+    assert main.main(["predict", str(digits_run), "photo.png", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     if name != "litert_int8":
         assert printed[0] == row["class"]
@@ -118,7 +120,7 @@ def test_over_tolerance_is_a_failure_that_leaves_nothing(
         return lambda pixels: predict(pixels / 255)  # a runtime fed in the wrong range
 
     monkeypatch.setitem(converters.READERS, "keras", wrong)
-    assert cli.main(["export", str(run_copy), "--format", "keras"]) == 1
+    assert main.main(["export", str(run_copy), "--format", "keras"]) == 1
     said = capsys.readouterr()
     assert "refused" in said.out
     assert "keras differs from the model by" in said.err
@@ -139,19 +141,19 @@ def test_one_that_cannot_be_held_does_not_stop_the_others(
     earlier = run_copy / "exports" / "keras"
     earlier.mkdir(parents=True)
     (earlier / "of an earlier export").touch()
-    assert cli.main(["export", str(run_copy), "--format", "saved_model,keras"]) == 1
+    assert main.main(["export", str(run_copy), "--format", "saved_model,keras"]) == 1
     assert "saved_model cannot hold this model (ValueError: no such" in capsys.readouterr().err
     assert [path.name for path in (run_copy / "exports").iterdir()] == ["keras"]
     names = sorted(path.name for path in earlier.iterdir())
     assert names == ["class_names.json", "export.json", "model.keras"]
-    assert cli.main(["export", str(run_copy), "--format", "saved_model"]) == 2
+    assert main.main(["export", str(run_copy), "--format", "saved_model"]) == 2
 
 
 def test_a_missing_package_names_the_extra(
     run_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda _: None)
-    assert cli.main(["export", str(run_copy), "--format", "onnx"]) == 2
+    monkeypatch.setattr(optional.importlib.util, "find_spec", lambda _: None)
+    assert main.main(["export", str(run_copy), "--format", "onnx"]) == 2
     error = capsys.readouterr().err
     assert "--format onnx needs onnx, tf2onnx, onnxruntime" in error
     assert "pip install 'tlbench[export]'" in error
@@ -171,7 +173,7 @@ def test_a_missing_package_names_the_extra(
 def test_words_that_do_not_fit(
     run_copy: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["export", str(run_copy), *words]) == 2
+    assert main.main(["export", str(run_copy), *words]) == 2
     assert message in capsys.readouterr().err
     assert not (run_copy / "exports").exists()
 

@@ -17,11 +17,14 @@ import numpy as np
 import pytest
 
 from conftest import Answer, make_config
-from tlbench import cache, engines, features, housekeeping, inputs, locks, model
-from tlbench.errors import RunError
-from tlbench.hardware import Machine, keras, prepare, tf
-from tlbench.images import ArrayImages
-from tlbench.run import Run
+from tlbench.base import locks
+from tlbench.base.errors import RunError
+from tlbench.data.images import ArrayImages
+from tlbench.features import compute, engines, housekeeping, store
+from tlbench.networks import classifiers
+from tlbench.networks.hardware import Machine, keras, prepare, tf
+from tlbench.runs.run import Run
+from tlbench.training import inputs
 
 Command = Callable[..., Answer]
 
@@ -115,8 +118,8 @@ def table(count: int = 10, seed: int = 0) -> ArrayImages:
     return ArrayImages.of(np.random.default_rng(seed).integers(0, 256, (count, 2, 2, 3), np.uint8))
 
 
-def store(tmp_path: Path, **recipe: Any) -> cache.Store:
-    return cache.Store(tmp_path / "store", recipe, width=3, about={"features": 3})
+def store(tmp_path: Path, **recipe: Any) -> store.Store:
+    return store.Store(tmp_path / "store", recipe, width=3, about={"features": 3})
 
 
 class Means:
@@ -125,7 +128,7 @@ class Means:
     def __init__(self) -> None:
         self.images = 0
 
-    def __call__(self) -> cache.Compute:
+    def __call__(self) -> store.Compute:
         def run(batches: Any) -> Any:
             for batch in batches:
                 self.images += len(batch)
@@ -134,7 +137,7 @@ class Means:
         return run
 
 
-def get(entry: cache.Store, images: ArrayImages, rows: np.ndarray, compute: Means) -> np.ndarray:
+def get(entry: store.Store, images: ArrayImages, rows: np.ndarray, compute: Means) -> np.ndarray:
     found, _ = entry.get(images, rows, compute=compute, batch_size=4, memory_limit_bytes=1e9)
     return found
 
@@ -216,7 +219,7 @@ def test_the_least_recently_used_goes_first_and_what_is_in_use_stays(tmp_path: P
 
     housekeeping.prune(root, 2 * housekeeping.entries(root)[0].size)
     assert numbers() == [2, 1]
-    with locks.held(store(tmp_path, number=1).folder.with_suffix(cache.LOCK), wait=False):
+    with locks.held(store(tmp_path, number=1).folder.with_suffix(store.LOCK), wait=False):
         emptied = housekeeping.prune(root, 0)
     assert [line.rpartition(": ")[2] for line in emptied.left] == ["in use"]
     assert numbers() == [1]
@@ -229,7 +232,7 @@ def test_only_what_is_the_caches_own_is_ever_removed(
     root = tmp_path / "store"
     for number in (1, 2):
         get(store(tmp_path, number=number), table(), np.arange(10), Means())
-    facts = cache.remembered(root, {"a": 1}, lambda: {"noise": 0.5})
+    facts = store.remembered(root, {"a": 1}, lambda: {"noise": 0.5})
     crashed = store(tmp_path, number=3).folder
     crashed.mkdir()
     (crashed / "lock").touch()
@@ -259,7 +262,7 @@ def test_only_what_is_the_caches_own_is_ever_removed(
     assert not store(tmp_path, number=1).folder.exists()
     assert not crashed.exists()
     assert facts == {"noise": 0.5}
-    assert cache.remembered(root, {"a": 1}, lambda: {"noise": 0.7}) == {"noise": 0.7}
+    assert store.remembered(root, {"a": 1}, lambda: {"noise": 0.7}) == {"noise": 0.7}
     assert (root / f"{'8' * 24}.lock").is_symlink()
     assert not (tmp_path / "made by nobody").exists()
     assert not (root / f".{'9' * 24}-abc").exists()
@@ -333,7 +336,7 @@ def test_a_disk_that_loses_what_is_written_is_never_served_as_features(
 def test_an_interruption_keeps_what_is_computed(tmp_path: Path) -> None:
     images, engine = table(), Means()
 
-    def compute() -> cache.Compute:
+    def compute() -> store.Compute:
         run = engine()
 
         def interrupted(batches: Any) -> Any:
@@ -385,7 +388,7 @@ def test_a_complete_cache_is_read_where_nothing_can_be_written(
     np.testing.assert_array_equal(found, before)
     assert computed == engine.images == 0
     assert isinstance(found, np.memmap) is (memory_limit == 0)
-    assert cache.remembered(root, {"a": 1}, lambda: {"noise": 0.5}) == {"noise": 0.5}
+    assert store.remembered(root, {"a": 1}, lambda: {"noise": 0.5}) == {"noise": 0.5}
 
 
 def test_a_removal_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
@@ -395,7 +398,7 @@ def test_a_removal_that_goes_on_elsewhere_is_left_alone(tmp_path: Path) -> None:
     aside = entry.with_name(f".{entry.name}-0123")
     aside.mkdir()
     entry.rename(aside / "entry")
-    with locks.held(entry.with_suffix(cache.LOCK), wait=False):
+    with locks.held(entry.with_suffix(store.LOCK), wait=False):
         found = housekeeping.clear(tmp_path / "store")
         assert aside.is_dir()
     assert found.left == []
@@ -434,8 +437,8 @@ STRESS = """
 import sys
 from pathlib import Path
 import numpy as np
-from tlbench import cache, housekeeping
-from tlbench.images import ArrayImages
+from tlbench.features import housekeeping, store
+from tlbench.data.images import ArrayImages
 root, seed = Path(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(seed)
 pixels = np.random.default_rng(0).integers(0, 256, (24, 2, 2, 3), np.uint8)
@@ -470,8 +473,8 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from tlbench import cache
-from tlbench.images import ArrayImages
+from tlbench.features import store
+from tlbench.data.images import ArrayImages
 cache.BLOCK_ROWS = 8
 pixels = np.random.default_rng(0).integers(0, 256, (64, 2, 2, 3), np.uint8)
 def compute():
@@ -514,7 +517,7 @@ def test_processes_that_want_the_same_features_compute_them_once(tmp_path: Path)
 def test_a_full_disk_is_one_line() -> None:
     """A limit on the size of files fails as a full disk does, and needs no disk."""
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000)); "
-    code += "import sys; from tlbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    code += "import sys; from tlbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, "train", *FROZEN, "hydra.run.dir=run"]
     words += ["features.engine=tensorflow"]  # OpenVINO reads the network from a file of its own
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -543,7 +546,7 @@ def network(offset: float) -> keras.Model:
 def test_a_lower_precision_is_accepted_or_refused_by_its_noise(offset: float, passes: bool) -> None:
     rng = np.random.default_rng(0)
     images = ArrayImages.of(rng.integers(0, 256, (64, 8, 8, 3), np.uint8))
-    found = features.measure(
+    found = compute.measure(
         network(offset), "tensorflow", ["bfloat16"], CPU, images, np.arange(64), 32
     )
     assert (found["bfloat16"]["noise"] <= 0.01) is passes
@@ -552,8 +555,8 @@ def test_a_lower_precision_is_accepted_or_refused_by_its_noise(offset: float, pa
 def test_noise_is_relative_to_the_variance_between_images() -> None:
     exact = np.random.default_rng(0).normal(50, 2, (1000, 4)).astype(np.float32)
     exact[:, 3] = 7  # carries nothing
-    assert features.noise(exact, exact) == 0
-    assert features.noise(exact, exact + 0.2) == pytest.approx(0.01, rel=0.1)
+    assert compute.noise(exact, exact) == 0
+    assert compute.noise(exact, exact + 0.2) == pytest.approx(0.01, rel=0.1)
 
 
 def test_an_explicit_precision_is_obeyed_and_measured(tlbench: Command) -> None:
@@ -593,7 +596,7 @@ def test_an_engine_that_is_not_installed_names_the_extra(monkeypatch: pytest.Mon
 def features_network(*overrides: str) -> keras.Model:
     words = ("data=digits", "backbone=mobilenet", "backbone.arguments.alpha=0.25")
     cfg = make_config(*words, "backbone.weights=null", "backbone.image_size=36", *overrides)
-    return model.build(cfg, (8, 8, 3), 10).features
+    return classifiers.build(cfg, (8, 8, 3), 10).features
 
 
 def test_the_key_covers_the_graph_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,7 +606,7 @@ def test_the_key_covers_the_graph_that_runs(monkeypatch: pytest.MonkeyPatch) -> 
     for other in ("seed=1", "backbone.preprocessing.std=[1,1,1]", "backbone.image_size=40"):
         assert engines.fingerprint(features_network(other)) != first
     enlarge = keras.layers.Resizing(36, 36, interpolation="nearest", name="resizing")
-    monkeypatch.setattr(model, "_enlarge", lambda pixels, _: enlarge(pixels))
+    monkeypatch.setattr(classifiers, "_enlarge", lambda pixels, _: enlarge(pixels))
     assert engines.fingerprint(features_network()) != first
 
 
@@ -611,10 +614,10 @@ def test_the_key_covers_decoding_and_versions(monkeypatch: pytest.MonkeyPatch) -
     network = features_network()
 
     def key(decoding: str = "crop to 8, decoding 2, Pillow 13") -> dict[str, Any]:
-        return features._recipe(network, "tensorflow", CPU, decoding)
+        return compute._recipe(network, "tensorflow", CPU, decoding)
 
     assert key() == key()
     assert key("crop to 8, decoding 2, Pillow 14") != key()
     before = key()
-    monkeypatch.setattr(features, "version", lambda _: "another")
+    monkeypatch.setattr(compute, "version", lambda _: "another")
     assert key() != before

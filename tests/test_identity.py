@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer, make_config
-from tlbench import comparison, config, rows
-from tlbench.errors import RunError
-from tlbench.results import Result
-from tlbench.run import Run
+from tlbench.base.errors import RunError
+from tlbench.config import schema
+from tlbench.report import comparison, rows
+from tlbench.runs.results import Result
+from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
@@ -37,7 +38,7 @@ def test_what_makes_a_run_another_one(word: str, same: bool) -> None:
     words = ("data=image_folder", "data.root=photos")
     first, other = make_config(*words), make_config(*words, word)
     assert (first.config_hash == other.config_hash) is same
-    assert config.counts(word.partition("=")[0]) is not same
+    assert schema.counts(word.partition("=")[0]) is not same
 
 
 def test_weights_are_the_same_file_wherever_they_lie() -> None:

@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Answer, make_config
-from tlbench import data, image_folder, plots
-from tlbench.data import Dataset
-from tlbench.errors import ConfigError, DataError
-from tlbench.validation import load as load_config
+from tlbench.base.errors import ConfigError, DataError
+from tlbench.config.checks import load as load_config
+from tlbench.data import datasets, index
+from tlbench.data.datasets import Dataset
+from tlbench.runs import plots
 
 ROOT = Path("it's a (trial) Übung")
 TRAIN = ("train", *TINY[1:7], "data=image_folder", "epochs=1")
@@ -27,16 +28,16 @@ def put(*folders: str, count: int = 4, root: Path = ROOT) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"{i}.png")
 
 
-def index(*overrides: str, root: Path = ROOT) -> image_folder.Index:
+def index(*overrides: str, root: Path = ROOT) -> index.Index:
     config = make_config("data=image_folder", "data.root=x", *overrides).data
     config.root = str(root)
-    return image_folder.index(config)
+    return index.index(config)
 
 
 def load(*overrides: str) -> Dataset:
     config = make_config("data=image_folder", "data.root=x", *overrides).data
     config.root = str(ROOT)
-    return data.load(config, 8)
+    return datasets.load(config, 8)
 
 
 # ---------------------------------------------------------------- splits
@@ -165,7 +166,7 @@ def test_hidden_and_system_files_are_no_pictures_at_any_depth() -> None:
 def test_left_out_files_are_counted_by_suffix_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tlbench import pictures
+    from tlbench.data import pictures
 
     monkeypatch.setattr(pictures, "formats", lambda: pictures.FORMATS)  # without pillow-heif
     put("a", "b")
@@ -214,7 +215,7 @@ def test_a_root_without_classes_is_refused_before_anything_is_read(
     root: Path,
     words: str,
 ) -> None:
-    from tlbench import images
+    from tlbench.data import images
 
     make()
     monkeypatch.setattr(images, "read", lambda *_: pytest.fail("pictures were read"))
@@ -277,7 +278,7 @@ def test_a_plot_takes_a_font_that_has_the_names(
     from fontTools.pens.ttGlyphPen import TTGlyphPen
     from matplotlib import font_manager
 
-    from tlbench import fonts
+    from tlbench.runs import fonts
 
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tlbench import images
-from tlbench.errors import DataError
+from tlbench.base.errors import DataError
+from tlbench.data import images
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tlbench.interrupts import JOB
+from tlbench.base.stopping import JOB
 
 # A training that is asked to end goes on to the end of its step, here a second, and says what it heard.
 TRAINING = """
 import sys, time
-from tlbench.interrupts import Interrupted, Interrupts, ignore_saving
+from tlbench.base.stopping import Interrupted, Interrupts, ignore_saving
 ignore_saving()
 interrupts = Interrupts()
 print("early", flush=True)
@@ -89,7 +89,7 @@ def test_a_terminal_that_hangs_up_twice_has_asked_once() -> None:
 
 def test_a_sweep_that_ends_when_nobody_listens_any_more_ends_nothing() -> None:
     code = (
-        "import sys, time; from tlbench.interrupts import Interrupts\n"
+        "import sys, time; from tlbench.base.stopping import Interrupts\n"
         "with Interrupts().heard(): pass\n"
         "print('done', flush=True); time.sleep(1); print('whole')"
     )
@@ -124,7 +124,7 @@ def test_asking_to_save_before_there_is_anything_to_save_ends_nothing() -> None:
 NAMING = """
 import sys
 from pathlib import Path
-from tlbench import output_folders
+from tlbench.sweep import folders
 print(output_folders.claimed(Path("outputs") / "one second"), flush=True)
 sys.stdin.readline()
 """

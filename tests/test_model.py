@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Answer, make_config
-from tlbench import hydra_app, model
-from tlbench.errors import ConfigError
-from tlbench.hardware import keras
-from tlbench.model import Classifier
+from tlbench.base.errors import ConfigError
+from tlbench.cli import hydra
+from tlbench.networks import classifiers
+from tlbench.networks.classifiers import Classifier
+from tlbench.networks.hardware import keras
 
 BACKBONES = sorted(
     path.stem
-    for path in (hydra_app.conf_dir() / "backbone").glob("*.yaml")
+    for path in (hydra.conf_dir() / "backbone").glob("*.yaml")
     if path.stem != "file"  # a model of the user's own, in test_weights.py
 )
 
@@ -30,7 +31,7 @@ COUNTS = {
 
 
 def tiny(*overrides: str) -> Classifier:
-    return model.build(make_config(*TINY, *overrides), (8, 8, 3), 10)
+    return classifiers.build(make_config(*TINY, *overrides), (8, 8, 3), 10)
 
 
 @pytest.mark.parametrize("experiment", COUNTS)
@@ -50,7 +51,7 @@ def test_every_backbone_preprocesses_as_keras_does(name: str) -> None:
     backbone = make_config(f"backbone={name}").backbone
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
     entry = keras.Input((8, 8, 3))
-    ours = keras.Model(entry, model._preprocess(entry, backbone.preprocessing))
+    ours = keras.Model(entry, classifiers._preprocess(entry, backbone.preprocessing))
     theirs = sys.modules[getattr(keras.applications, backbone.application).__module__]
     np.testing.assert_allclose(
         ours.predict(pixels, verbose=0), theirs.preprocess_input(pixels.copy()), atol=1e-4
@@ -61,7 +62,7 @@ def test_every_backbone_preprocesses_as_keras_does(name: str) -> None:
 def test_every_backbone_builds(name: str) -> None:
     size = 75 if name in ("inceptionv3", "inceptionresnetv2", "xception") else 32
     cfg = make_config(f"backbone={name}", "backbone.weights=null", f"backbone.image_size={size}")
-    built = model.build(cfg, (32, 32, 3), 20)
+    built = classifiers.build(cfg, (32, 32, 3), 20)
     assert built.model.output_shape == (None, 20)
     assert built.head.output_shape == (None, 20)
 
@@ -103,7 +104,7 @@ def test_a_saved_classifier_is_plain_keras(name: str, tmp_path: Path) -> None:
     cfg = make_config(
         "data=digits", f"backbone={name}", "backbone.weights=null", "backbone.image_size=32"
     )
-    built = model.build(cfg, (8, 8, 3), 10).model
+    built = classifiers.build(cfg, (8, 8, 3), 10).model
     built.save(tmp_path / "model.keras")
     # safe_mode admits nothing but Keras's own classes.
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from conftest import TINY, Answer
-from tlbench import output_folders
+from tlbench.sweep import folders
 
 Command = Callable[..., Answer]
 
@@ -47,13 +47,13 @@ def test_a_refused_command_leaves_the_sweep_as_it_was(tlbench: Command, sweep: P
     assert answer.code == 0, answer.err
     assert "is completed already" in answer.err
     assert (sweep / "multirun.yaml").is_file()
-    assert not (sweep / output_folders.ASIDE).exists()
+    assert not (sweep / folders.ASIDE).exists()
 
 
 def test_what_was_killed_while_hydra_wrote_goes_on_from_what_was_kept(
     tlbench: Command, sweep: Path
 ) -> None:
-    (sweep / "multirun.yaml").rename(sweep / output_folders.ASIDE)
+    (sweep / "multirun.yaml").rename(sweep / folders.ASIDE)
     (sweep / "multirun.yaml").write_text("hydra:\n  runt")
     answer = tlbench("train", "--multirun", f"resume={sweep}")
     assert answer.code == 0, answer.err
@@ -146,7 +146,7 @@ def test_sweeps_of_one_second_have_folders_of_their_own_unless_own_yaml_names_on
     own.mkdir()
     (own / "mine.yaml").write_text("epochs: 3\n")
     for words in (["seed=0,1"], ["seed=0,1", "--config-dir=own"]):
-        chosen = output_folders.named(words, "own")[0]
+        chosen = folders.named(words, "own")[0]
         assert re.fullmatch(r"hydra\.sweep\.dir=outputs/[\d_-]+_sweep", chosen)
     (own / "mine.yaml").write_text("hydra:\n  sweep:\n    dir: here\n")
-    assert output_folders.named(["seed=0,1"], "own") == ["seed=0,1"]
+    assert folders.named(["seed=0,1"], "own") == ["seed=0,1"]

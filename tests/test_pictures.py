@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlbench import images, pictures
-from tlbench.errors import DataError
+from tlbench.base.errors import DataError
+from tlbench.data import images, pictures
 
 
 @pytest.fixture

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlbench import cli, predict
-from tlbench.validation import load
+from tlbench.cli import main
+from tlbench.config.checks import load
+from tlbench.inference import predict
 
 
 @pytest.fixture(scope="module")
 def pictures(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run's test images as PNG files, named by their place in the test split."""
-    from tlbench import data
+    from tlbench.data import datasets
 
     folder = tmp_path_factory.mktemp("pictures")
-    dataset = data.load(load(digits_run / "config.yaml").data, 8)
+    dataset = datasets.load(load(digits_run / "config.yaml").data, 8)
     for i, image in enumerate(dataset.images.batch(dataset.splits["test"])):
         Image.fromarray(image).save(folder / f"{i:03d}.png")
     return folder
@@ -37,7 +38,7 @@ def test_answers_as_the_recorded_evaluation(
 ) -> None:
     json_file, csv_file = tmp_path / "p.json", tmp_path / "p.csv"
     words = ["--json", str(json_file), "--csv", str(csv_file), "--top", "3"]
-    assert cli.main(["predict", str(digits_run), str(pictures), *words]) == 0
+    assert main.main(["predict", str(digits_run), str(pictures), *words]) == 0
     with np.load(digits_run / "predictions.npz") as saved:
         recorded = saved["probabilities"]
     rows = json.loads(json_file.read_text())
@@ -76,7 +77,7 @@ def test_unreadable_files_are_reported_and_the_rest_go_on(
 ) -> None:
     target = tmp_path / "p.csv"
     words = [str(mixed), str(mixed / "gray.png"), "missing.png", "--csv", str(target)]
-    assert cli.main(["predict", str(digits_run), *words]) == 1
+    assert main.main(["predict", str(digits_run), *words]) == 1
     names = [Path(row["file"]).name for row in table_of(target)]
     good = ["[b] clear.webp", "deep.tiff", "gray.png", "lies.bmp", "palette.gif", "print.jpg"]
     assert names == [*good, "wide.jpg"]
@@ -94,7 +95,7 @@ def test_prints_a_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(mixed)
-    assert cli.main(["predict", str(digits_run), "gray.png", "[b] clear.webp"]) == 0
+    assert main.main(["predict", str(digits_run), "gray.png", "[b] clear.webp"]) == 0
     out = capsys.readouterr().out
     for words in ("file", "class", "confidence", "runner-up", "gray.png"):
         assert words in out
@@ -106,7 +107,7 @@ def test_stdout_holds_nothing_else(
     digits_run: Path, pictures: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(digits_run), str(pictures / "00*.png"), f"--{kind}"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     out = capsys.readouterr().out
     rows = json.loads(out) if kind == "json" else list(csv.DictReader(out.splitlines()))
     assert len(rows) == 10
@@ -145,8 +146,8 @@ def test_system_files_and_runs_among_the_pictures_are_left_alone(tmp_path: Path)
 def test_at_most_two_batches_are_in_memory(
     digits_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tlbench import loaded
-    from tlbench.run import Run
+    from tlbench.inference import loaded
+    from tlbench.runs.run import Run
 
     decoded, lock = [0], threading.Lock()
 
@@ -184,7 +185,7 @@ def test_words_that_do_not_fit(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = sorted((path.name, path.stat().st_size) for path in mixed.iterdir())
-    assert cli.main(["predict", str(digits_run), *(w.format(mixed=mixed) for w in words)]) == 2
+    assert main.main(["predict", str(digits_run), *(w.format(mixed=mixed) for w in words)]) == 2
     said = capsys.readouterr()
     assert message in said.err
     assert said.out == ""
@@ -197,7 +198,7 @@ def test_a_file_of_predictions_is_whole_or_not_there(
     target = tmp_path / "p.csv"
     target.write_text("from before")
     words = [str(mixed / "text.png"), "--csv", str(target)]
-    assert cli.main(["predict", str(digits_run), *words]) == 2
+    assert main.main(["predict", str(digits_run), *words]) == 2
     assert target.read_text() == "from before"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["p.csv"]
 
@@ -215,7 +216,7 @@ def test_completes_runs_formats_and_flags(
         ("tlbench exp", "export"),
     ):
         monkeypatch.setenv("COMP_LINE", line)
-        assert cli.main(["-sc", "query=bash"]) == 0
+        assert main.main(["-sc", "query=bash"]) == 0
         assert offered in capsys.readouterr().out.split()
 
 

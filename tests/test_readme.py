@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer
-from tlbench.cli import VERBS
-from tlbench.run import Run
+from tlbench.cli.main import VERBS
+from tlbench.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

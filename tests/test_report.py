@@ -18,20 +18,13 @@ import numpy as np
 import pytest
 
 from conftest import make_config
-from tlbench import (
-    artifacts,
-    cli,
-    comparison,
-    evaluation,
-    results,
-    rows,
-    svg,
-    tables,
-)
-from tlbench.console import THEME
-from tlbench.errors import RunError
-from tlbench.files import write_json
-from tlbench.run import Run
+from tlbench.base.console import THEME
+from tlbench.base.errors import RunError
+from tlbench.base.files import write_json
+from tlbench.cli import main
+from tlbench.report import comparison, rows, svg, tables
+from tlbench.runs import metrics, records, results
+from tlbench.runs.run import Run
 
 ALL = {"fc", "exp0", "exp1", "exp2", "digits", "late", "now"}
 REASON = "out of <b>memory</b> | [red]"
@@ -85,7 +78,7 @@ def make_run(
     found = {
         **{"parameters": parameters, "accuracy": evaluation_target + 0.05, "epochs": 5},
         "val_accuracy": evaluation_target + 0.01,
-        **evaluation.metrics(labels, probabilities, list(classes)),
+        **metrics.metrics(labels, probabilities, list(classes)),
         **{"training_seconds": seconds, "images_per_second": 45_000 * 5 / seconds},
     }
     write_json(folder / "metrics.json", found)
@@ -122,7 +115,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def report(*words: object) -> int:
-    return cli.main(["report", *map(str, words)])
+    return main.main(["report", *map(str, words)])
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -536,7 +529,7 @@ def test_predictions_are_never_unpickled(tmp_path):
     np.savez(folder / "predictions.npz", labels=objects, probabilities=objects)
     Run.open(folder).complete()
     with pytest.raises(RunError, match="damaged"):
-        artifacts.predictions(folder)
+        records.predictions(folder)
 
 
 @pytest.mark.parametrize("content", ["", "epoch\n", "stage,epoch,loss\ntrain,x,1\n"])
@@ -547,7 +540,7 @@ def test_damaged_history(tmp_path, content, sealed):
     if sealed:
         Run.open(folder).complete()
     with pytest.raises(RunError, match="damaged"):
-        artifacts.history(folder)
+        records.history(folder)
 
 
 # ---------------------------------------------------------------- the verb
@@ -562,11 +555,11 @@ def test_help_has_an_example(capsys):
 
 def test_tab_offers_flags_columns_and_runs(runs, capsys, monkeypatch):
     monkeypatch.chdir(runs.parent)
-    monkeypatch.setattr("tlbench.arguments.OUTPUTS", Path(runs.name))
+    monkeypatch.setattr("tlbench.cli.arguments.OUTPUTS", Path(runs.name))
 
     def offered(line: str) -> list[str]:
         monkeypatch.setenv("COMP_LINE", line)
-        assert cli.main(["-sc", "query=bash"]) == 0
+        assert main.main(["-sc", "query=bash"]) == 0
         return capsys.readouterr().out.split()
 
     assert "--html" in offered("tlbench report --")
@@ -576,12 +569,12 @@ def test_tab_offers_flags_columns_and_runs(runs, capsys, monkeypatch):
 
 
 def test_a_sweep_leaves_table_page_and_curves(runs, tmp_path, capsys):
-    from tlbench import sweep
+    from tlbench.sweep import jobs
 
     table = rows.rows(
         [*results.collect([runs]), results.Result(tmp_path / "9", "failed", "no folder")]
     )
-    sweep._show(table, tmp_path)
+    jobs._show(table, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"table.md", "report.html", "curves.png"}
     assert "failed: no folder" in " ".join(capsys.readouterr().out.split())
@@ -590,7 +583,7 @@ def test_a_sweep_leaves_table_page_and_curves(runs, tmp_path, capsys):
 def test_report_never_imports_tensorflow_or_matplotlib(runs, tmp_path):
     words = ["report", str(runs), "--html", str(tmp_path / "r.html"), "--compare", "fc", "exp0"]
     code = (
-        f"import sys; from tlbench.cli import main; assert main({words!r}) == 0; "
+        f"import sys; from tlbench.cli.main import main; assert main({words!r}) == 0; "
         "heavy = {'tensorflow', 'keras', 'matplotlib', 'sklearn'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
@@ -601,9 +594,9 @@ def test_report_never_imports_tensorflow_or_matplotlib(runs, tmp_path):
 def test_curves_of_several_runs_are_a_picture(runs, tmp_path):
     from PIL import Image
 
-    from tlbench import plots
+    from tlbench.runs import plots
 
-    histories = [(f"run {i}", artifacts.history(runs / "fc")) for i in range(7)]
+    histories = [(f"run {i}", records.history(runs / "fc")) for i in range(7)]
     plots.all_curves(histories, tmp_path / "curves.png")
     width, height = Image.open(tmp_path / "curves.png").size
     assert width > height > 400

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Answer
-from tlbench import checkpoint, engines, features, files
-from tlbench.callbacks import Keeper
-from tlbench.checkpoint import State
-from tlbench.run import Run
+from tlbench.base import files
+from tlbench.features import compute, engines
+from tlbench.runs.run import Run
+from tlbench.training import checkpoint
+from tlbench.training.callbacks import Keeper
+from tlbench.training.checkpoint import State
 
 Command = Callable[..., Answer]
 
@@ -239,7 +241,7 @@ def test_images_that_vanish_or_change_in_training_end_it_in_one_line(
 def limited(limit: str, size: int, *words: str) -> tuple[int, list[str]]:
     """`tlbench train` under a limit of the system's; its exit code and what it said."""
     code = f"import resource; resource.setrlimit(resource.{limit}, ({size}, {size})); "
-    code += "import sys; from tlbench.cli import main; sys.exit(main(sys.argv[1:]))"
+    code += "import sys; from tlbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "train", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
@@ -352,13 +354,13 @@ def test_what_auto_decided_holds_to_the_end(
     """A run that began in bfloat16 goes on in it, though the cache is gone and auto would now refuse it."""
     monkeypatch.setattr(engines, "lower_precisions", lambda *_: ["bfloat16"])
     figures = {"bfloat16": {"noise": 0.001, "speedup": 2.0}}
-    monkeypatch.setattr(features, "measure", lambda *_: figures)
+    monkeypatch.setattr(compute, "measure", lambda *_: figures)
     words = (*TINY, "trainable=false", "features.engine=tensorflow", "hydra.run.dir=run")
     assert tlbench("train", *words, "epochs=1").code == 0
     began = Run.open(Path("run")).manifest["features"]
     assert began["precision"] == "bfloat16"
     assert tlbench("cache", "--clear").code == 0
-    monkeypatch.setattr(features, "measure", lambda *_: {"bfloat16": {"noise": 9, "speedup": 1}})
+    monkeypatch.setattr(compute, "measure", lambda *_: {"bfloat16": {"noise": 9, "speedup": 1}})
     assert tlbench("train", "resume=run", "epochs=2").code == 0
     now = Run.open(Path("run")).manifest["features"]
     assert now["images_computed"] == 375

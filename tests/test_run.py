@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from conftest import make_config
-from tlbench import artifacts, files, hydra_app, results, versions
-from tlbench.config import Config
-from tlbench.errors import RunError
-from tlbench.run import RESULTS, Run
+from tlbench.base import files
+from tlbench.base.errors import RunError
+from tlbench.cli import hydra
+from tlbench.config import migrations
+from tlbench.config.schema import Config
+from tlbench.runs import records, results
+from tlbench.runs.run import RESULTS, Run
 
 FACTS: dict[str, Any] = {
     "data": {"name": "digits", "fingerprint": "0", "class_names": list("0123456789")},
@@ -63,8 +66,8 @@ def told_epochs(folder: Path) -> set[int]:
         run.config().epochs,
         run.metrics()["epochs"],
         int(run.model.read_text()),
-        len(artifacts.history(folder)),
-        len(artifacts.predictions(folder)[0]),
+        len(records.history(folder)),
+        len(records.predictions(folder)[0]),
     }
 
 
@@ -259,7 +262,7 @@ def test_a_run_of_another_version_is_read_but_not_taken_up(
 
 
 def test_the_settings_of_this_version_are_complete() -> None:
-    assert not versions.compare(hydra_app.defaults())
+    assert not migrations.compare(hydra.defaults())
 
 
 # ---------------------------------------------------------------- burdens

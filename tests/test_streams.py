@@ -11,10 +11,13 @@ import pytest
 from rich.table import Table
 
 from conftest import TINY
-from tlbench import cli, console, rows, sinks, tables
-from tlbench.results import Result
-from tlbench.run import Run
-from tlbench.sinks import Prediction
+from tlbench.base import console
+from tlbench.cli import main
+from tlbench.inference import sinks
+from tlbench.inference.sinks import Prediction
+from tlbench.report import rows, tables
+from tlbench.runs.results import Result
+from tlbench.runs.run import Run
 
 COMMAND = f"{sys.executable} -m tlbench"
 EVIL = "\x1b]0;owned\x07[site](http://evil.example)<b>"
@@ -83,7 +86,7 @@ def test_a_name_does_nothing_to_the_terminal(
     table.add_row(EVIL.replace("[", "\\["))
     console.out.print(table)
     console.say(f"cannot read {EVIL}\nforged: all is well")
-    cli.main([EVIL])
+    main.main([EVIL])
     said = capsys.readouterr()
     for text in (said.out, said.err):
         assert "owned" in text

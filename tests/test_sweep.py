@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer
-from tlbench import page, rows, sweep
-from tlbench.run import Run
+from tlbench.report import page, rows
+from tlbench.runs.run import Run
+from tlbench.sweep import jobs
 
 Command = Callable[..., Answer]
 
@@ -137,7 +138,7 @@ def test_a_table_that_cannot_be_drawn_costs_the_table_alone(
     shutil.copytree(tiny_run, tmp_path / "sweep" / "0")
     monkeypatch.setattr(page, "html", lambda *_: [].index("no such figure"))
     with caplog.at_level("WARNING", "tlbench"):
-        sweep.show(tmp_path / "sweep")
+        jobs.show(tmp_path / "sweep")
     assert "report.html cannot be made ('no such figure' is not in list)" in caplog.text
     assert not (tmp_path / "sweep" / "report.html").exists()
     assert (tmp_path / "sweep" / "table.md").is_file()
@@ -167,14 +168,14 @@ def test_another_launcher_goes_on_with_a_sweep_too(
 
 def test_a_job_imports_nothing_from_the_working_folder() -> None:
     Path("tlbench.py").write_text("raise SystemExit('somebody else')")
-    done = subprocess.run([*sweep.PYTHON, "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*jobs.PYTHON, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("tlbench ")
 
 
 def test_a_job_that_starts_as_the_sweep_ends_is_told_so() -> None:
     command = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # until its stdin is closed
-    job = sweep.Job(0, [], Path("0"), "job", command, completed=False)
+    job = jobs.Job(0, [], Path("0"), "job", command, completed=False)
     ending = threading.Event()
     ending.set()
-    sweep._run(job, ending, several=False)
+    jobs._run(job, ending, several=False)
     assert job.exit_code == 0

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from rich.cells import cell_len
 
 from conftest import TINY
-from tlbench.run import Run
+from tlbench.runs.run import Run
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

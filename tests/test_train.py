@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Answer, make_config
-from tlbench import acceleration, data
-from tlbench.hardware import keras
-from tlbench.run import Run
+from tlbench.data import datasets
+from tlbench.networks import fused
+from tlbench.networks.hardware import keras
+from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
@@ -90,7 +91,7 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
 
 def test_the_saved_model_repeats_the_recorded_predictions(tiny_run: Path) -> None:
     loaded = keras.models.load_model(tiny_run / "model.keras", safe_mode=True)
-    digits = data.load(make_config(*TINY).data, 32)
+    digits = datasets.load(make_config(*TINY).data, 32)
     pixels = digits.images.batch(digits.splits["test"])
     recorded = probabilities(Run.open(tiny_run))
     np.testing.assert_allclose(loaded.predict(pixels, verbose=0), recorded, atol=1e-5)
@@ -98,7 +99,7 @@ def test_the_saved_model_repeats_the_recorded_predictions(tiny_run: Path) -> Non
 
 def test_the_step_is_traced_once(tlbench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer's Python runs when TensorFlow traces; afterwards the graph runs without it."""
-    traced, layer = [], acceleration.FusedBatchNormalization
+    traced, layer = [], fused.FusedBatchNormalization
     call = layer.call
 
     def counting(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from conftest import TINY, Answer, make_config
-from tlbench import model, weights
-from tlbench.errors import ConfigError, WeightsError
-from tlbench.hardware import keras
-from tlbench.model import build, check_layers
-from tlbench.run import Run
+from tlbench.base.errors import ConfigError, WeightsError
+from tlbench.networks import classifiers, weights
+from tlbench.networks.classifiers import build, check_layers
+from tlbench.networks.hardware import keras
+from tlbench.runs.run import Run
 
 
 def network(*, top: bool, alpha: float = 0.25, classes: int = 7) -> keras.Model:
@@ -88,7 +88,7 @@ def older_full_with_other_names(folder: Path) -> keras.Model:
 @saved
 def earlier_run(folder: Path) -> keras.Model:
     cfg = make_config(*TINY, "seed=9")
-    built = model.build(cfg, (8, 8, 3), 10)
+    built = classifiers.build(cfg, (8, 8, 3), 10)
     with Run.start(folder / "run", cfg, "tlbench train", {"data": {"class_names": ["a"]}}) as run:
         built.model.save(run.model)
     return built.backbone
@@ -130,7 +130,7 @@ def guide_weights_h5(folder: Path) -> keras.Model:
 def test_every_kind_of_file(kind: str, tmp_path: Path) -> None:
     source = SAVED[kind](tmp_path)
     (path,) = tmp_path.iterdir()
-    built = model.build(make_config(*TINY, f"backbone.weights={path}"), (8, 8, 3), 10)
+    built = classifiers.build(make_config(*TINY, f"backbone.weights={path}"), (8, 8, 3), 10)
     expected = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
     for layer in built.backbone.layers:
         for ours, theirs in zip(layer.get_weights(), expected.get(layer.name, []), strict=True):
@@ -143,7 +143,7 @@ def test_a_file_that_does_not_fit_names_the_layer(name: str, top: bool, tmp_path
     other = network(top=top, alpha=0.5)
     (other.save if name.endswith(".keras") else other.save_weights)(tmp_path / name)
     with pytest.raises(WeightsError, match=r"does not fit mobilenet.*(conv1|layer)"):
-        model.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
+        classifiers.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_is_no_weights_file(
     elif content:
         (tmp_path / name).mkdir()
     with pytest.raises(WeightsError, match=words):
-        model.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
+        classifiers.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -173,7 +173,9 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     first.set_weights([np.full_like(first.get_weights()[0], np.nan)])
     source.save(tmp_path / "file.keras")
     with pytest.raises(WeightsError, match="no finite numbers"):
-        model.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.keras"), (8, 8, 3), 10)
+        classifiers.build(
+            make_config(*TINY, f"backbone.weights={tmp_path}/file.keras"), (8, 8, 3), 10
+        )
 
 
 @pytest.mark.parametrize("kind", ["soft", "external", "storage", "virtual"])
@@ -195,7 +197,7 @@ def test_a_file_that_refers_to_another_is_refused(tmp_path: Path, kind: str) -> 
             storage = [(str(tmp_path / "secret"), 0, 400)]
             group.create_dataset("conv1", shape=(100,), dtype="<f4", external=storage)
     with pytest.raises(WeightsError, match="refers to other files at '/conv1/conv1': refused"):
-        model.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.h5"), (8, 8, 3), 10)
+        classifiers.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.h5"), (8, 8, 3), 10)
 
 
 def test_the_digest_follows_the_values() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY, Answer
-from tlbench import hydra_app, words
-from tlbench.run import Run, resume_command
+from tlbench.cli import hydra
+from tlbench.config import words
+from tlbench.runs.run import Run, resume_command
 
 Command = Callable[..., Answer]
 
@@ -86,7 +87,7 @@ def test_a_word_means_the_same_in_every_verb(name: str, digits_run: Path) -> Non
     """`evaluate` read YAML: a comment, an anchor, a mapping."""
     cfg = Run.open(digits_run).config()
     typed = ["data=image_folder", f"data.root={name}"]
-    assert hydra_app.with_data(cfg, typed).data.root == str(Path(name).absolute())
+    assert hydra.with_data(cfg, typed).data.root == str(Path(name).absolute())
 
 
 def test_data_of_ones_own_yaml(digits_run: Path, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_data_of_ones_own_yaml(digits_run: Path, tmp_path: Path) -> None:
     yaml = "name: mine\nsource: image_folder\nroot: pics\nimage_size: null\nclass_names: null\n"
     (tmp_path / "own" / "data" / "mine.yaml").write_text(yaml)
     cfg = Run.open(digits_run).config()
-    assert hydra_app.with_data(cfg, ["data=mine"], "own").data.name == "mine"
+    assert hydra.with_data(cfg, ["data=mine"], "own").data.name == "mine"
 
 
 def test_a_file_whose_name_begins_with_a_dash(
@@ -109,7 +110,7 @@ def test_no_home_and_no_working_directory_are_one_line_each(tmp_path: Path) -> N
     home = "import os; os.path.expanduser = lambda path: path; os.environ.pop('TLBENCH_CACHE'); "
     gone = f"import os; os.mkdir('{tmp_path}/gone'); os.chdir('{tmp_path}/gone'); os.rmdir('{tmp_path}/gone'); "
     for before, hint in ((home, "export TLBENCH_CACHE="), (gone, "cd ~")):
-        code = before + "from tlbench.cli import main; raise SystemExit(main(['cache']))"
+        code = before + "from tlbench.cli.main import main; raise SystemExit(main(['cache']))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 2
         assert hint in done.stderr

@@ -32,9 +32,9 @@ class TlbenchTable(Callback):
         if (
             config.hydra.launcher.get("_target_") != TlbenchLauncherConf._target_
         ):  # ours has done so
-            from tlbench import sweep
+            from tlbench.sweep import jobs
 
-            sweep.show(Path(config.hydra.sweep.dir))
+            jobs.show(Path(config.hydra.sweep.dir))
 
 
 class TlbenchLauncher(Launcher):
@@ -52,9 +52,9 @@ class TlbenchLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from tlbench import sweep
+        from tlbench.sweep import jobs
 
         def compose(overrides: Sequence[str]) -> Any:
             return self.context.config_loader.load_sweep_config(self.config, list(overrides))
 
-        return sweep.launch(self.config, compose, job_overrides, initial_job_idx, self.n_jobs)
+        return jobs.launch(self.config, compose, job_overrides, initial_job_idx, self.n_jobs)

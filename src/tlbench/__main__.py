@@ -2,6 +2,6 @@
 
 import sys
 
-from tlbench.cli import main
+from tlbench.cli.main import main
 
 sys.exit(main())

@@ -1,0 +1,52 @@
+"""The words after a verb that is not Hydra's: argparse, its errors one line like any other."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tlbench.base.errors import ConfigError, suggest
+
+OUTPUTS = Path("outputs")  # where runs are looked for when no path is given
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser of one verb: `Parser("report", "what it does", example="tlbench report")`.
+
+    The example ends --help, as it is typed. Words that cannot be parsed raise ConfigError.
+    """
+
+    def __init__(self, verb: str, description: str, *, example: str) -> None:
+        super().__init__(
+            prog=f"tlbench {verb}",
+            description=description,
+            epilog="example" + ("s" if "\n" in example else "") + ":\n" + _indented(example),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}. See: {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse's own check of `choices`, with the near miss named as elsewhere."""
+        if action.choices is not None and value not in action.choices:
+            name = action.option_strings[-1] if action.option_strings else action.metavar
+            raise ConfigError(f"Unknown {name} '{value}'. {suggest(str(value), action.choices)}")
+
+    def candidates(self, words: Sequence[str]) -> list[str]:
+        """What Tab offers for the last of the words after the verb; the shell keeps what fits.
+
+        Flags, what the flag before it takes, or run folders; for nothing the shell offers files.
+        """
+        before, word = ([""], "") if not words else (["", *words[:-1]], words[-1])
+        if word.startswith("-"):
+            return [flag for action in self._actions for flag in action.option_strings]
+        for action in self._actions:
+            if before[-1] in action.option_strings and action.nargs != 0:
+                return [str(choice) for choice in action.choices or ()]
+        return [str(manifest.parent) for manifest in OUTPUTS.rglob("manifest.json")]
+
+
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {line.strip()}" for line in lines.strip().splitlines())

@@ -1,0 +1,229 @@
+"""`tlbench report`: many runs -> one table, files, a page, a verdict. No TensorFlow."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlbench.base import console, files
+from tlbench.base.errors import ConfigError, RunError, suggest
+from tlbench.cli.arguments import OUTPUTS, Parser
+from tlbench.report import comparison, rows, tables
+from tlbench.report.comparison import Comparison
+from tlbench.report.rows import Row
+from tlbench.runs import results
+from tlbench.runs.results import Result
+
+EXAMPLE = """\
+tlbench report
+tlbench report outputs --sort evaluation --where backbone=mobilenetv3
+tlbench report --html report.html --markdown table.md
+tlbench report --compare 'MobileNetV3(exp)' 'MobileNetV3(All)'
+tlbench report --check --tolerance 0.01
+"""
+# What --sort takes, and the figure it means: the table's headings in one word each.
+SORTABLE = {
+    "run": "run",
+    **{"parameters": "parameters", "epochs": "epochs", "size": "size"},
+    **{"train": "accuracy", "val": "val_accuracy", "test": "evaluation"},
+    **{"time": "training_seconds", "images/s": "images_per_second"},
+    # As metrics.json and the published table have them:
+    **{key: key for key in ("accuracy", "val_accuracy", "evaluation")},
+}
+FORMATS = ("markdown", "csv", "json")
+
+
+def report(words: list[str]) -> int:
+    """Run the verb. 0: shown; 1: the check failed, or some of the runs cannot be read."""
+    asked = parse(words)
+    found = _collect(asked)
+    table = rows.rows(rows.where(found, asked.where), merge=not asked.each)
+    if not table:
+        raise RunError(
+            f"No run has {' and '.join(asked.where)}. Without --where: {len(found)} runs."
+        )
+    if asked.sort:
+        table = rows.ordered(table, SORTABLE[asked.sort], reverse=asked.reverse)
+    compared = _compare(asked, table, found)
+    _write(_texts(asked, table, compared))
+    if not _to_stdout(asked):
+        console.out.print(tables.Terminal(table, asked.tolerance))
+        if compared:
+            console.out.print("", comparison.view(compared), sep="\n")
+    damaged = tables.unreadable(found)
+    for line in damaged:
+        console.err.print(f"tlbench: {line}", style="warn", markup=False, soft_wrap=True)
+    failed = asked.check and not _passes(table, asked.tolerance)
+    return 1 if failed or damaged else 0
+
+
+def parser() -> Parser:
+    """What may follow `report`."""
+    parser = Parser(
+        "report",
+        "Set every run below the paths in one table, and beside the report.",
+        example=EXAMPLE,
+    )
+    add = parser.add_argument
+    add(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="run folders, or folders of them (outputs/)",
+    )
+    columns = ", ".join(SORTABLE)
+    add("--sort", choices=SORTABLE, metavar="COLUMN", help=f"the best first: {columns}")
+    add("--reverse", action="store_true", help="with --sort: the best last")
+    add(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs with this setting",
+    )
+    add("--each", action="store_true", help="a row for each run, seeds apart")
+    for name in FORMATS:
+        add(
+            f"--{name}",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help=f"write {name}, to stdout without FILE",
+        )
+    add("--html", metavar="FILE", help="write one self-contained page with figures")
+    add(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="test A against B: names in the table, or folders",
+    )
+    add(
+        "--check",
+        action="store_true",
+        help="exit 1 when a run misses its published row, or none can be compared",
+    )
+    add(
+        "--tolerance",
+        type=float,
+        default=tables.TOLERANCE,
+        metavar="SHARE",
+        help=f"of the test accuracy against the published one ({tables.TOLERANCE})",
+    )
+    return parser
+
+
+def parse(words: list[str]) -> Any:
+    """The words after `report`. Raises ConfigError for what does not fit."""
+    asked = parser().parse_args(words)
+    for name in FORMATS:
+        if (file := getattr(asked, name)) and file != "-" and files.is_stdout(Path(file)):
+            setattr(asked, name, "-")
+    if asked.reverse and not asked.sort:
+        raise ConfigError("--reverse goes with --sort COLUMN.")
+    if not 0 <= asked.tolerance <= 1:
+        raise ConfigError(f"--tolerance {asked.tolerance} is not valid. Expected 0 to 1.")
+    if len(_to_stdout(asked)) > 1:
+        raise ConfigError(f"Only one of {', '.join(_to_stdout(asked))} can go to stdout.")
+    named = [str(Path(file)) for name in (*FORMATS, "html") if (file := getattr(asked, name))]
+    if len(set(named)) < len(named):
+        raise ConfigError("Each format needs a file of its own.")
+    for name in (*FORMATS, "html"):
+        _check_file(name, getattr(asked, name))
+    return asked
+
+
+def _to_stdout(asked: Any) -> list[str]:
+    return [f"--{name}" for name in FORMATS if getattr(asked, name) == "-"]
+
+
+def _check_file(name: str, file: str | None) -> None:
+    """Refuse a file that cannot be written before anything is."""
+    if file is None or (file == "-" and name != "html"):
+        return
+    path = Path(file)
+    if path.is_dir():
+        raise ConfigError(
+            f"--{name} {file} is a folder. Give it a file, and PATHs before the flags."
+        )
+    if not path.parent.is_dir():
+        raise ConfigError(f"--{name} {file}: the folder {path.parent} does not exist.")
+
+
+def _collect(asked: Any) -> list[Result]:
+    """The runs below the paths; without paths those to compare, or outputs/.
+
+    Raises RunError when there is none, or none of them can be read.
+    """
+    paths = asked.paths or [OUTPUTS]
+    folders = [
+        Path(name) for name in asked.compare or () if (Path(name) / "manifest.json").is_file()
+    ]
+    if not asked.paths and len(folders) == 2:
+        paths = folders
+    elif not asked.paths and not OUTPUTS.is_dir():
+        raise RunError(f"There is no {OUTPUTS}/ here. Give folders with runs: tlbench report PATH")
+    found = results.collect(paths)
+    damaged = tables.unreadable(found)
+    if len(damaged) == len(found):
+        more = f" ({len(damaged) - 1} more like it.)" if len(damaged) > 1 else ""
+        raise RunError(damaged[0] + more)
+    return found
+
+
+def _compare(asked: Any, table: Sequence[Row], found: Sequence[Result]) -> Comparison | None:
+    """What --compare asks for, by names in the table or folders."""
+    if not asked.compare:
+        return None
+    chosen = []
+    for name in asked.compare:
+        row = comparison.pick(table, name) or comparison.pick(rows.rows(found, merge=False), name)
+        if row is None:
+            raise ConfigError(
+                f"--compare: no run '{name}'. {suggest(name, [r.name for r in table])}"
+            )
+        chosen.append(row)
+    return comparison.compare(*chosen)
+
+
+def _texts(asked: Any, table: Sequence[Row], compared: Comparison | None) -> dict[str, str]:
+    """File ("-": stdout) -> what belongs there; all of it is made before any is written."""
+    texts = {}
+    if asked.markdown:
+        texts[asked.markdown] = tables.markdown(table, asked.tolerance)
+    if asked.csv:
+        texts[asked.csv] = tables.comma_separated(table)
+    if asked.json:
+        pair = compared and compared.as_json()
+        texts[asked.json] = tables.json_text(table, asked.tolerance, pair)
+    if asked.html:
+        from tlbench.report import page
+
+        texts[asked.html] = page.html(table, asked.tolerance, compared)
+    return texts
+
+
+def _write(texts: dict[str, str]) -> None:
+    for file, text in texts.items():
+        if file == "-":
+            sys.stdout.write(text.encode("utf-8", "replace").decode())
+        else:
+            with files.destination(Path(file)) as target:
+                target.write(text)
+            console.err.print(f"wrote {file}", style="hint", markup=False, soft_wrap=True)
+
+
+def _passes(table: Sequence[Row], tolerance: float) -> bool:
+    """Say how the rows of the report's configurations stand. None to compare is no pass."""
+    verdicts = {row.name: row.verdict(tolerance) for row in table}
+    compared = {name: misses for name, misses in verdicts.items() if misses is not None}
+    failed = [f"{name} ({tables.missed(misses)})" for name, misses in compared.items() if misses]
+    if not compared:
+        line = "check: FAIL, no run can be compared with the published table"
+    elif failed:
+        line = f"check: FAIL, {len(failed)} of {len(compared)}: {'; '.join(failed)}"
+    else:
+        line = f"check: PASS, {len(compared)} compared"
+    style = "good" if compared and not failed else "bad"
+    console.err.print(line, style=style, markup=False, soft_wrap=True)
+    return bool(compared) and not failed

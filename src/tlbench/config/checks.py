@@ -1,0 +1,269 @@
+"""From YAML to a checked Config: types by OmegaConf, ranges and combinations here, in words for a user."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tlbench.base import files
+from tlbench.base.errors import ConfigError, suggest
+from tlbench.config import modelfile
+from tlbench.config import schema as schema
+from tlbench.config.schema import BatchNorm, Config, Data, Preprocessing
+from tlbench.config.words import expanded, literal
+
+MOST_BYTES = 2**18  # of a config.yaml: no run of ours comes near
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+CHOICES = {
+    "device": ("auto", "cpu", "gpu"),
+    "precision": PRECISIONS,
+    "features.precision": PRECISIONS,
+    "features.engine": ("auto", "tensorflow", "openvino"),
+    "batch_norm.statistics": ("auto", "adapted", "batch", "frozen"),
+    "schedule.name": ("constant", "cosine"),
+    "data.resize": ("crop", "pad", "stretch"),
+    "data.unreadable": ("skip", "refuse"),
+}
+LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "n_jobs": 1,
+    "backbone.image_size": 1,
+    "data.memory_limit_gb": 0,
+    "features.max_noise": 0,
+    "features.limit_gb": 0,
+    "features.memory_limit_gb": 0,
+}
+LEAST_OR_NULL = {
+    "data.limit": 2,
+    "data.image_size": 1,
+    "early_stopping.patience": 1,
+    "features.batch_size": 1,
+}
+SEEDS = ("seed", "data.split_seed")
+SHARES = ("head.dropout", "schedule.warmup", "augment.shift")
+
+
+def load(source: DictConfig | dict[str, Any] | Path) -> Config:
+    """A checked Config from what Hydra composed, or from the config.yaml of a run or what it holds."""
+    try:
+        raw = OmegaConf.create(read(source) if isinstance(source, Path) else source)
+        composed = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+        _check_names(composed)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_sized(_listed(composed))))
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    assert isinstance(config, Config)
+    config.data.root = _absolute(config.data.root)
+    config.features.folder = _absolute(config.features.folder) or ""
+    if config.backbone.weights not in (None, "imagenet"):
+        config.backbone.weights = _absolute(config.backbone.weights)
+    try:
+        _check(config)
+    except TypeError as error:  # a mapping where the schema's list or number was, in an edited file
+        raise ConfigError(f"The configuration holds a value of the wrong type: {error}.") from error
+    return config
+
+
+def _check_names(composed: Any) -> None:
+    """Refuse names that YAML or Hydra made something else of: the schema would write them anew."""
+    data = composed.get("data") if isinstance(composed, dict) else None
+    names = data.get("class_names") if isinstance(data, dict) else None
+    for name in names if isinstance(names, list) else []:
+        if name is None or isinstance(name, bool | float):
+            raise ConfigError(
+                f"data.class_names holds {str(name).lower()} where a name was expected. Quote names such as "
+                "yes, true, null and 1e3: data.class_names=['yes','1e3'], in a shell between double quotes."
+            )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings in the config.yaml of a run. Raises ConfigError for what no run has written."""
+    try:
+        tree = files.read_yaml(path, MOST_BYTES)
+        if not isinstance(tree, dict) or not tree:
+            raise ValueError("it holds no settings")
+        if _interpolates(tree):  # a run's settings are resolved; these could grow without an end
+            raise ValueError("it holds an interpolation")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}.") from error
+    return tree
+
+
+def _interpolates(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_interpolates, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and re.search(r"(?<!\\)\$\{", value) is not None
+
+
+def _listed(composed: Any) -> Any:
+    """head.widths=64 is one layer of 64 units, as head.widths=[64] is."""
+    head = composed.get("head") if isinstance(composed, dict) else None
+    if isinstance(head, dict) and type(head.get("widths")) is int:
+        head["widths"] = [head["widths"]]
+    return composed
+
+
+def _sized(composed: Any) -> Any:
+    """backbone.image_size=null is the size that the model in backbone.weights was made for."""
+    backbone = composed.get("backbone") if isinstance(composed, dict) else None
+    if isinstance(backbone, dict) and backbone.get("image_size", 0) is None:
+        backbone["image_size"] = modelfile.image_size(_absolute(backbone.get("weights")))
+    return composed
+
+
+def explain(error: OmegaConfBaseException) -> str:
+    """One line from an OmegaConf error: the setting's full name and what is wrong with it."""
+    key = error.full_key or ""
+    message = (error.msg or str(error)).strip().splitlines()[0]
+    if match := re.search(r"[Mm]issing mandatory value: (\S+)", message):
+        key = key or match[1]
+        return f"{key} is not set. Give it a value: {key}=..."
+    if re.match(r"Key '.*' not in '.*'", message):
+        kind = error.object_type
+        names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+        return f"Unknown setting '{key}'. {suggest(key.rsplit('.', 1)[-1], names)}"
+    if match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", message):
+        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        return f"{key}={match[1]} is not valid. Expected {kinds.get(match[2], match[2])}."
+    if match := re.match(r"Invalid type assigned: .* subclass of (\w+)\. value: (.*)", message):
+        group = getattr(schema, match[1], None)  # or a plain type, in an edited file
+        parts = [f"{key}.{field.name}=..." for field in fields(group)] if group else []
+        expected = (
+            f"It is a group of settings: {', '.join(parts)}" if group else "Expected one value."
+        )
+        return f"{key}={match[2].lower()} is not valid. {expected}"
+    if "is not a ListConfig" in message:
+        return f"{key} holds no list. Expected one: '{key}=[...]'"
+    if "to Dict[" in message:
+        return f"{key} holds no names. Expected names with values: '{key}={{name:value}}'"
+    return f"{key}: {message}" if key else message
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and str(Path(expanded(path)).absolute())
+
+
+def _require(condition: bool, setting: str, value: Any, expected: str) -> None:
+    if not condition:
+        value = "null" if value is None else value
+        raise ConfigError(f"{setting}={value} is not valid. Expected {expected}.")
+
+
+def _one_of(setting: str, value: str, options: Iterable[str]) -> None:
+    if value not in (options := list(options)):
+        raise ConfigError(f"Unknown {setting} '{value}'. {suggest(str(value), options)}")
+
+
+def _check(c: Config) -> None:
+    """Ranges and combinations that types do not express."""
+    for setting, options in CHOICES.items():
+        _one_of(setting, attrgetter(setting)(c), options)
+    for setting, least in LEAST.items():
+        value = attrgetter(setting)(c)
+        _require(value >= least, setting, value, f"at least {least}")
+    for setting, least in LEAST_OR_NULL.items():
+        value = attrgetter(setting)(c)
+        _require(value is None or value >= least, setting, value, f"at least {least}, or null")
+    for setting in SEEDS:
+        value = attrgetter(setting)(c)
+        _require(0 <= value < 2**31, setting, value, "0 to 2147483647")
+    for setting in SHARES:
+        value = attrgetter(setting)(c)
+        _require(0 <= value < 1, setting, value, "at least 0 and below 1")
+    final = c.schedule.final
+    _require(0 <= final <= 1, "schedule.final", final, "0 to 1")
+    widths = c.head.widths
+    whole = all(isinstance(width, int) and width >= 1 for width in widths)
+    _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
+    _check_trainable("trainable", c.trainable)
+    own = c.backbone.application is not None or c.backbone.weights not in (None, "imagenet")
+    _require(
+        own, "backbone.weights", c.backbone.weights, "the file of a Keras model, to be the backbone"
+    )
+    _check_preprocessing(c.backbone.preprocessing)
+    _check_data(c.data)
+    _check_batch_norm(c.batch_norm)
+    _check_rates(c)
+    _check_augmentation(c)
+
+
+def _check_data(d: Data) -> None:
+    for name in ("validation", "test"):
+        value = getattr(d, name)
+        whole = value is not None and value >= 1 and value == int(value)
+        share = value is None or 0 < value < 1
+        _require(whole or share, f"data.{name}", value, "a share between 0 and 1, or a count")
+    if d.source == "digits" and d.root:
+        raise ConfigError(
+            f"data.root={d.root} is of no use to data=digits. For pictures of your own add data=image_folder."
+        )
+    if d.source == "image_folder":
+        _require(bool(d.root), "data.root", d.root, "the folder that holds your pictures")
+
+
+def _check_batch_norm(b: BatchNorm) -> None:
+    number = isinstance(b.momentum, int | float) and not isinstance(b.momentum, bool)
+    fits = b.momentum in ("auto", None) or (number and 0 <= b.momentum < 1)
+    _require(fits, "batch_norm.momentum", b.momentum, "auto, null, or 0 to below 1")
+    fits = b.recalibrate == "auto" or isinstance(b.recalibrate, bool)
+    _require(fits, "batch_norm.recalibrate", b.recalibrate, "auto, true or false")
+    if b.statistics == "frozen" and b.recalibrate is True:
+        raise ConfigError(
+            "batch_norm.recalibrate=true would replace what batch_norm.statistics=frozen keeps. "
+            "Set one of them to auto."
+        )
+
+
+def _check_trainable(setting: str, value: Any) -> None:
+    _require(
+        isinstance(value, bool | str) and value != "",
+        setting,
+        value,
+        "true, false, or the name of the first backbone layer to train",
+    )
+
+
+def _check_preprocessing(p: Preprocessing | None) -> None:
+    if p is None:
+        return
+    _one_of("backbone.preprocessing.channel_order", p.channel_order, ("rgb", "bgr"))
+    for name in ("mean", "std"):
+        values = getattr(p, name)
+        _require(len(values) == 3, f"backbone.preprocessing.{name}", values, "three numbers")
+    _require(all(s > 0 for s in p.std), "backbone.preprocessing.std", p.std, "numbers above 0")
+
+
+def _check_augmentation(c: Config) -> None:
+    freezes = any(stage.trainable is False for stage in c.strategy.stages)
+    if c.features.cache and c.augment.shift and freezes:
+        raise ConfigError(
+            f"augment.shift={c.augment.shift} gives every epoch other images, so the features of a frozen "
+            "backbone cannot be computed once. Use augment=flip or augment=none, or set features.cache=false."
+        )
+
+
+def _check_rates(c: Config) -> None:
+    rates = {
+        "learning_rate": c.learning_rate,
+        "optimizer.learning_rate.frozen": c.optimizer.learning_rate.frozen,
+        "optimizer.learning_rate.trained": c.optimizer.learning_rate.trained,
+    }
+    _require(bool(c.strategy.stages), "strategy.stages", "[]", "at least one stage")
+    for i, stage in enumerate(c.strategy.stages):
+        where = f"strategy.stages[{i}]"
+        _check_trainable(f"{where}.trainable", stage.trainable)
+        _require(stage.epochs >= 1, f"{where}.epochs", stage.epochs, "at least 1")
+        rates[f"{where}.learning_rate"] = stage.learning_rate
+        share = stage.warmup is None or 0 <= stage.warmup < 1
+        _require(share, f"{where}.warmup", stage.warmup, "at least 0 and below 1, or null")
+    for setting, rate in rates.items():
+        _require(rate is None or 0 < rate < float("inf"), setting, rate, "a number above 0")

@@ -1,0 +1,144 @@
+"""Where predictions go: a table at the end, or JSON or CSV as they come. No TensorFlow.
+
+A file is written under a temporary name and takes its own when the last prediction is in it; what is
+no regular file, a pipe or a device, is written into.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TextIO
+
+from tlbench.base import console, files
+from tlbench.base.columns import Column, FittedTable
+from tlbench.base.errors import ConfigError
+from tlbench.report.tables import inert
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image file and its most probable classes with their probabilities, the best first."""
+
+    path: Path
+    best: list[tuple[str, float]]
+
+
+class Sink(Protocol):
+    """Takes predictions one by one."""
+
+    def add(self, prediction: Prediction) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TableSink:
+    """A table on stdout, printed when all is done: file, class, confidence, runner-up."""
+
+    COLUMNS = (
+        Column("file", path=True, style="path"),
+        Column("class"),
+        Column("confidence", "right", style="number"),
+        Column("runner-up", rank=1, style="hint"),
+    )
+
+    def __init__(self) -> None:
+        self.rows: list[list[str]] = []
+
+    def add(self, prediction: Prediction) -> None:
+        (name, confidence), *others = prediction.best
+        behind = ", ".join(f"{console.printable(other)} {share:.4f}" for other, share in others)
+        names = (console.printable(prediction.path), console.printable(name))
+        self.rows.append([*names, f"{confidence:.4f}", behind])
+
+    def close(self) -> None:
+        if self.rows:
+            console.out.print(FittedTable(self.COLUMNS, self.rows))
+
+
+class CsvSink:
+    """One line a file: its path, then class and confidence for each of the `top` best.
+
+    Names are made harmless for a spreadsheet and a terminal; JSON has them exactly.
+    """
+
+    def __init__(self, file: TextIO, top: int) -> None:
+        self.writer = csv.writer(files.CsvLines(file))
+        self.heads = ["file", "class", "confidence"]
+        for i in range(2, top + 1):
+            self.heads += [f"class_{i}", f"confidence_{i}"]
+
+    def add(self, prediction: Prediction) -> None:
+        if self.heads:
+            self.writer.writerow(self.heads)
+            self.heads = []
+        cells = [cell for name, share in prediction.best for cell in (inert(name), f"{share:.6f}")]
+        self.writer.writerow([inert(_text(prediction.path)), *cells])
+
+    def close(self) -> None:
+        """Nothing follows the last line."""
+
+
+class JsonSink:
+    """A list of objects: file, class, confidence, and `top`, which repeats the best with the others."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.separator = file, "[\n"
+
+    def add(self, prediction: Prediction) -> None:
+        top = [{"class": name, "confidence": round(share, 6)} for name, share in prediction.best]
+        self.file.write(self.separator)
+        json.dump({"file": _text(prediction.path), **top[0], "top": top}, self.file)
+        self.separator = ",\n"
+
+    def close(self) -> None:
+        self.file.write("[]\n" if self.separator == "[\n" else "\n]\n")
+
+
+@contextlib.contextmanager
+def opened(json_to: str | None, csv_to: str | None, top: int) -> Iterator[list[Sink]]:
+    """The sinks of a command: what was asked for, or a table."""
+    with contextlib.ExitStack() as stack:
+        sinks: list[Sink] = [] if json_to or csv_to else [TableSink()]
+        if json_to:
+            sinks.append(JsonSink(stack.enter_context(_writing(json_to))))
+        if csv_to:
+            sinks.append(CsvSink(stack.enter_context(_writing(csv_to)), top))
+        yield sinks
+        for sink in sinks:
+            sink.close()
+
+
+def check_targets(json_to: str | None, csv_to: str | None) -> None:
+    """Raise ConfigError, before any work, where an output cannot be meant or written."""
+    if json_to == STDOUT and csv_to == STDOUT:
+        raise ConfigError("--json and --csv cannot both go to stdout. Give one a file.")
+    for suffix, target in ((".json", json_to), (".csv", csv_to)):
+        if target is None or target == STDOUT or files.is_special(Path(target)):
+            continue
+        # `--json photo.jpg` is a picture after a bare --json: it must not be written over.
+        if Path(target).suffix.lower() != suffix:
+            raise ConfigError(
+                f"--{suffix[1:]} {target} is no name for it. Expected one that ends in {suffix}, or - for stdout."
+            )
+        if Path(target).is_dir() or not Path(target).absolute().parent.is_dir():
+            raise ConfigError(
+                f"--{suffix[1:]} {target} cannot be written: its folder does not exist."
+            )
+
+
+def _writing(target: str) -> AbstractContextManager[TextIO]:
+    to_stdout = target == STDOUT or files.is_stdout(Path(target))
+    return contextlib.nullcontext(sys.stdout) if to_stdout else files.destination(Path(target))
+
+
+def _text(path: Path) -> str:
+    """A path as text that every encoding of Unicode can hold."""
+    return os.fsencode(path).decode("utf-8", "replace")

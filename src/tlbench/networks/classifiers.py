@@ -1,0 +1,177 @@
+"""The classifier: raw pixels -> preprocessing -> backbone -> pooled features -> head -> probabilities.
+
+Built of Keras's own layers only, so that a saved model loads in plain Keras and cannot be fed wrongly.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tlbench.base.draws import seed_for
+from tlbench.base.errors import ConfigError, suggest
+from tlbench.config import schema
+from tlbench.config.schema import Config
+from tlbench.networks import weights
+from tlbench.networks.hardware import keras
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """One network in three views that share their weights."""
+
+    model: keras.Model  # (batch, height, width, 3) in 0-255 -> (batch, classes) probabilities
+    backbone: (
+        keras.Model
+    )  # the pretrained network inside it, (batch, height, width, 3) -> maps of features
+    head: keras.Model  # (batch, features) -> (batch, classes): what follows the pooled features
+
+    def set_trainable(self, trainable: bool | str) -> None:
+        """Train every layer, the head only, or the backbone from the named layer on."""
+        self.backbone.trainable = trainable is not False
+        if isinstance(trainable, str):
+            for layer in self.backbone.layers[: _layer_number(self.backbone, trainable)]:
+                layer.trainable = False
+
+    @property
+    def features(self) -> keras.Model:
+        """The network from pixels to pooled features, (batch, features)."""
+        pooled = self.model.get_layer("global_average_pooling2d").output
+        return keras.Model(self.model.input, pooled, name="features")
+
+    @property
+    def parameters(self) -> int:
+        return self.model.count_params()
+
+    @property
+    def trainable_parameters(self) -> int:
+        return sum(variable.value.numpy().size for variable in self.model.trainable_weights)
+
+
+def check_layers(cfg: Config) -> None:
+    """Refuse a stage that begins at no layer of the backbone, before weights or images are read."""
+    names = [s.trainable for s in cfg.strategy.stages if isinstance(s.trainable, str)]
+    if names:
+        named = (
+            cfg.backbone
+            if cfg.backbone.application is None
+            else replace(cfg.backbone, weights=None)
+        )
+        backbone = _backbone(named)
+        for name in names:
+            _layer_number(backbone, name)
+
+
+def _layer_number(backbone: keras.Model, name: str) -> int:
+    """Where a layer stands in a backbone. Raises ConfigError naming a few where there is none."""
+    names = [layer.name for layer in backbone.layers]
+    if name in names:
+        return names.index(name)
+    if near := difflib.get_close_matches(name, names, n=1):
+        hint = f"Did you mean '{near[0]}'?"
+    else:
+        some = ", ".join(names[len(names) // 2 :: len(names) // 6 or 1])
+        hint = f"Expected true, false or one of its {len(names)} layers, such as {some}."
+    raise ConfigError(f"trainable={name} is no layer of {backbone.name}. {hint}")
+
+
+def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Classifier:
+    """The whole classifier of a configuration, frozen or trainable as its first stage says.
+
+    input_shape: (height, width, 3) of the images in the data set. Raises ConfigError when the backbone's
+    settings do not fit keras.applications, WeightsError when its weights do not fit it.
+    """
+    keras.utils.set_random_seed(seed_for(cfg.seed, "backbone"))
+    backbone = _backbone(cfg.backbone)
+    # Again: the head starts alike whatever was drawn for the backbone.
+    keras.utils.set_random_seed(seed_for(cfg.seed, "head"))
+    pixels = keras.Input(input_shape, name="input")
+    x = _preprocess(pixels, cfg.backbone.preprocessing)
+    x = backbone(_enlarge(x, cfg.backbone.image_size))
+    features = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")(x)
+    layers = _head_layers(cfg.head, classes)
+    model = keras.Model(pixels, _chain(layers, features), name="classifier")
+    alone = keras.Input(features.shape[1:], name="features")
+    head = keras.Model(alone, _chain(layers, alone), name="head")
+    classifier = Classifier(model, backbone, head)
+    classifier.set_trainable(cfg.strategy.stages[0].trainable)
+    return classifier
+
+
+def _backbone(cfg: schema.Backbone) -> keras.Model:
+    if cfg.application is None:
+        return weights.as_backbone(cfg.weights or "", cfg.image_size)
+    function = _application(cfg.application)
+    shape = (cfg.image_size, cfg.image_size, 3)
+    downloaded = "imagenet" if cfg.weights == "imagenet" else None
+    options = dict(cfg.arguments)
+    for name in options:
+        if name not in inspect.signature(function).parameters:
+            known = inspect.signature(function).parameters
+            raise ConfigError(
+                f"Unknown setting 'backbone.arguments.{name}'. {suggest(name, known)}"
+            )
+    try:
+        backbone = function(include_top=False, weights=downloaded, input_shape=shape, **options)
+    except Exception as error:
+        raise weights.explain_build_failure(cfg, error) from error
+    if cfg.weights is not None and downloaded is None:
+        weights.load(backbone, function, cfg.weights)
+    return backbone
+
+
+def _application(name: str) -> Callable[..., keras.Model]:
+    """The builder function of this name in keras.applications, and nothing else."""
+    builders = [n for n, value in vars(keras.applications).items() if inspect.isfunction(value)]
+    if name not in builders:
+        raise ConfigError(f"Unknown backbone.application '{name}'. {suggest(name, builders)}")
+    return getattr(keras.applications, name)
+
+
+def _preprocess(pixels: Any, cfg: schema.Preprocessing | None) -> Any:
+    """(pixels - mean) / std in the channel order that the backbone was pretrained with."""
+    if cfg is None:
+        return pixels
+    x = pixels[..., ::-1] if cfg.channel_order == "bgr" else pixels
+    scale = [1.0 / s for s in cfg.std]
+    offset = [-m / s for m, s in zip(cfg.mean, cfg.std, strict=True)]
+    return keras.layers.Rescaling(scale, offset, name="preprocessing")(x)
+
+
+def _enlarge(x: Any, size: int) -> Any:
+    """To the backbone's image size: whole factors as in the report, other sizes bilinearly."""
+    height, width = x.shape[1:3]
+    if (height, width) == (size, size):
+        return x
+    if size % height == 0 and size % width == 0:
+        factor = (size // height, size // width)
+        return keras.layers.UpSampling2D(factor, name="up_sampling2d")(x)
+    return keras.layers.Resizing(size, size, name="resizing")(x)
+
+
+def _head_layers(cfg: schema.Head, classes: int) -> list[keras.layers.Layer]:
+    layers: list[keras.layers.Layer] = []
+    try:
+        keras.activations.get(cfg.activation)
+    except ValueError as error:
+        known = [n for n, value in vars(keras.activations).items() if inspect.isfunction(value)]
+        raise ConfigError(
+            f"Unknown head.activation '{cfg.activation}'. {suggest(cfg.activation, known)}"
+        ) from error
+    for i, width in enumerate(cfg.widths):
+        suffix = f"_{i}" if i else ""
+        layers.append(keras.layers.Dense(width, activation=cfg.activation, name=f"dense{suffix}"))
+        if cfg.dropout:
+            layers.append(keras.layers.Dropout(cfg.dropout, name=f"dropout{suffix}"))
+    # float32 whatever the precision of the rest: a softmax over half floats loses small classes.
+    final = keras.layers.Dense(
+        classes, activation="softmax", dtype="float32", name="classification"
+    )
+    return [*layers, final]
+
+
+def _chain(layers: list[keras.layers.Layer], x: Any) -> Any:
+    for layer in layers:
+        x = layer(x)
+    return x

@@ -1,0 +1,186 @@
+"""Two configurations on one test set: is the difference of their accuracies more than chance?"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.text import Text
+
+from tlbench.base.columns import Column, FittedTable
+from tlbench.base.errors import RunError
+from tlbench.report.rows import Row
+from tlbench.runs import records
+from tlbench.runs.results import Result
+
+CERTAIN = 0.05  # of McNemar's p, below which a difference is called one
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the same test images. Accuracies and difference (a - b) are shares, 0-1."""
+
+    seed: int | None
+    a: float
+    b: float
+    only_a: int  # images that only a got right
+    only_b: int
+    images: int
+
+    @property
+    def difference(self) -> float:
+        return self.a - self.b
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the paired difference: Agresti and Min (2005), half an image a cell."""
+        n, gain, loss = self.images + 2, self.only_a + 0.5, self.only_b + 0.5
+        middle = (gain - loss) / n
+        half = 1.959964 * math.sqrt((gain + loss) - (gain - loss) ** 2 / n) / n
+        return max(-1.0, middle - half), min(1.0, middle + half)
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact two-sided p."""
+        return mcnemar(self.only_a, self.only_b)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Configuration a against b: one pair of runs, or one for each seed they share."""
+
+    a: str
+    b: str
+    pairs: tuple[Pair, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the derived ones included."""
+        pairs = [
+            {**asdict(p), "difference": p.difference, "interval": p.interval, "p": p.p}
+            for p in self.pairs
+        ]
+        return {"a": self.a, "b": self.b, "pairs": pairs}
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p: how likely so uneven a split of the differing images is by fair coin."""
+    n, few = only_a + only_b, min(only_a, only_b)
+    term = total = 1  # binomial coefficients grow beyond floats: whole numbers until the division
+    for i in range(few):
+        term = term * (n - i) // (i + 1)
+        total += term
+    return min(1.0, 2 * total / 2**n)
+
+
+def compare(a: Row, b: Row) -> Comparison:
+    """Set two rows of the table against each other, seed by seed where both have several.
+
+    Raises RunError when they were not tested on the same images, or have no seed in common.
+    """
+    for row in (a, b):
+        if not row.completed:
+            raise RunError(f"{row.name} is {row.first.status}: it has no predictions to compare.")
+    if not a.first.tested_like(b.first):
+        raise RunError(
+            f"{a.name} and {b.name} were tested on different images: they cannot be compared."
+        )
+    pairs = tuple(_pair(*runs) for runs in _matched(a, b))
+    return Comparison(a.name, b.name, pairs)
+
+
+def _matched(a: Row, b: Row) -> list[tuple[Result, Result]]:
+    """Pairs of runs: the only ones there are, or those with the same seed."""
+    if len(a.runs) == len(b.runs) == 1:
+        return [(a.first, b.first)]
+    ours, theirs = ({run.settings.get("seed"): run for run in row.runs} for row in (a, b))
+    shared = [seed for seed in ours if seed in theirs]
+    if not shared:
+        raise RunError(f"{a.name} and {b.name} share no seed. Compare two run folders instead.")
+    return [(ours[seed], theirs[seed]) for seed in shared]
+
+
+def _pair(a: Result, b: Result) -> Pair:
+    (labels, ours), (others, theirs) = (records.predictions(run.folder) for run in (a, b))
+    if not np.array_equal(labels, others):
+        raise RunError(f"{a.folder} and {b.folder} were tested on different images.")
+    right_a, right_b = (found.argmax(axis=1) == labels for found in (ours, theirs))
+    return Pair(
+        seed=a.settings.get("seed"),
+        a=float(right_a.mean()),
+        b=float(right_b.mean()),
+        only_a=int((right_a & ~right_b).sum()),
+        only_b=int((right_b & ~right_a).sum()),
+        images=len(labels),
+    )
+
+
+# ---------------------------------------------------------------- words
+
+
+COLUMNS = (
+    Column("seed", "right", rank=1),
+    *(Column("A", "right", rank=3), Column("B", "right", rank=3), Column("A - B", "right")),
+    Column("95 % interval", "right", rank=2),
+    *(Column("only A", "right", rank=4), Column("only B", "right", rank=4), Column("p", "right")),
+)
+
+
+def view(found: Comparison) -> Group:
+    """The comparison for the terminal: a line for each pair, and what it says."""
+    table = FittedTable(COLUMNS, [cells(pair) for pair in found.pairs])
+    title = Text.assemble(("A ", "title"), found.a, ("   B ", "title"), found.b)
+    return Group(title, table, Text(conclusion(found)))
+
+
+def cells(pair: Pair) -> list[str]:
+    """A pair as text, in the order of the table's columns."""
+    low, high = pair.interval
+    return [
+        "-" if pair.seed is None else str(pair.seed),
+        *(f"{pair.a:.4f}", f"{pair.b:.4f}", f"{pair.difference:+.4f}"),
+        f"{low:+.4f} to {high:+.4f}",
+        *(f"{pair.only_a:,}", f"{pair.only_b:,}", p_value(pair.p)),
+    ]
+
+
+def p_value(p: float) -> str:
+    """McNemar's p with what digits it deserves."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def conclusion(found: Comparison) -> str:
+    """One sentence: which is better, or that these images do not tell."""
+    gaps, images = [pair.difference for pair in found.pairs], found.pairs[0].images
+    sure = [pair for pair in found.pairs if pair.p < CERTAIN]
+    if len(found.pairs) > 1:
+        wins = [sum(sign * pair.difference > 0 for pair in sure) for sign in (1, -1)]
+        return (
+            f"Mean difference {statistics.fmean(gaps):+.4f} (std {statistics.stdev(gaps):.4f}) "
+            f"over {len(gaps)} seeds; A is better in {wins[0]}, B in {wins[1]} (p < {CERTAIN})."
+        )
+    if not sure:
+        return f"{images:,} test images do not tell them apart (p {p_value(found.pairs[0].p)})."
+    better, worse = (found.a, found.b) if gaps[0] > 0 else (found.b, found.a)
+    return (
+        f"{better} is better than {worse} on these {images:,} test images "
+        f"(McNemar's exact p {p_value(found.pairs[0].p)})."
+    )
+
+
+def pick(rows: Sequence[Row], name: str) -> Row | None:
+    """The row of that name, or the run in that folder (its path or its last part) as a row."""
+    from pathlib import Path
+
+    for row in rows:
+        if row.name.casefold() == name.casefold():
+            return row
+    for same in (lambda folder: folder.resolve() == Path(name).resolve(), lambda f: f.name == name):
+        runs = [(row, run) for row in rows for run in row.runs if same(run.folder)]
+        if len(runs) == 1:
+            row, run = runs[0]
+            seed = f" seed={run.settings.get('seed')}" if len(row.runs) > 1 else ""
+            return Row(row.name + seed, (run,))
+    return None

@@ -1,0 +1,352 @@
+"""Rows as one self-contained HTML page: no network, no scripts. No TensorFlow.
+
+Whatever comes from a run (names, paths, reasons, settings) goes through `svg.text`.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlbench import __version__
+from tlbench.base.console import GREEN, PALETTE, VERMILION
+from tlbench.base.errors import RunError
+from tlbench.config.schema import counts
+from tlbench.report import comparison, svg, tables
+from tlbench.report.comparison import Comparison
+from tlbench.report.rows import Row
+from tlbench.report.svg import text
+from tlbench.runs import metrics, records
+from tlbench.runs.results import PUBLISHED, Result, is_number
+
+Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
+
+SILENT = ("data.superclasses.",)  # settings that explain no result, beside those that do not count
+DARK_ON = (1, 4, 5)  # positions in the palette of colours too light for white figures on them
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+
+def html(rows: Sequence[Row], tolerance: float, compared: Comparison | None = None) -> str:
+    """The page: the table, then figures for each test set, then the runs themselves."""
+    numbered = list(enumerate(rows, 1))
+    finished = [(number, row) for number, row in numbered if row.completed]
+    parts = [_header(rows), _results(numbered, tolerance)]
+    if compared:
+        parts.append(_comparison(compared))
+    sets = _by_test_set(finished)
+    for members in sets:
+        parts.append(_test_set(members))
+    if len(finished) > 1:
+        parts.append(_differences(finished))
+    parts.append(_runs(numbered))
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>tlbench report</title><style>{_palette()}{STYLE}</style></head>"
+        f"<body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _palette() -> str:
+    """The console's colours as classes: --c the colour, --on what is legible on it."""
+    classes = (
+        f".c{i}{{--c:{color};--on:{'#111' if i in DARK_ON else '#fff'}}}"
+        for i, color in enumerate(PALETTE)
+    )
+    return f":root{{--good:{GREEN};--bad:{VERMILION};--hit:{PALETTE[0]}}}{''.join(classes)}"
+
+
+def _by_test_set(finished: Sequence[Numbered]) -> list[list[Numbered]]:
+    """Rows that were tested on the same images, together: only their accuracies compare."""
+    sets: list[list[Numbered]] = []
+    for number, row in finished:
+        alike = (members for members in sets if row.first.tested_like(members[0][1].first))
+        if (members := next(alike, None)) is None:
+            sets.append(members := [])
+        members.append((number, row))
+    return sets
+
+
+# ---------------------------------------------------------------- the table
+
+
+def _header(rows: Sequence[Row]) -> str:
+    runs = sum(len(row.runs) for row in rows)
+    open_ = sum(not row.completed for row in rows)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    unfinished = f", {open_} of them without a result" if open_ else ""
+    plural = "" if runs == 1 else "s"
+    return (
+        "<header><h1>Transfer learning, run by run</h1>"
+        f"<p>{runs} run{plural}{unfinished}. tlbench {text(__version__)}, {made}.</p></header>"
+    )
+
+
+def _results(numbered: Sequence[Numbered], tolerance: float) -> str:
+    heads = "".join(f"<th>{column.heading}</th>" for column in tables.COLUMNS)
+    body = "".join(_result(number, row, tolerance) for number, row in numbered)
+    note = tables.not_compared([row for _, row in numbered])
+    return (
+        '<section id="results"><h2>Results</h2>'
+        f'<div class="scroll"><table class="figures"><thead><tr><th>run</th>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{_note(note)}</section>"
+    )
+
+
+def _result(number: int, row: Row, tolerance: float) -> str:
+    head = f"<th>{_chip(number)}{text(row.name)}{_count(row)}</th>"
+    if not row.completed:
+        why = text(tables.why_unfinished(row))
+        return (
+            f'<tr class="open">{head}<td colspan="{len(tables.COLUMNS)}"><div>{why}</div></td></tr>'
+        )
+    cells = (_figure(tables.mean_and_spread(row, column)) for column in tables.COLUMNS)
+    line = f"<tr>{head}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    misses, published = row.verdict(tolerance), row.first.published
+    if misses is None or published is None:
+        return line
+    theirs, gaps = [], []
+    for column in tables.COLUMNS:
+        known = column.key in PUBLISHED
+        theirs.append(f"<td>{column.show(published[column.key]) if known else ''}</td>")
+        missed = ' class="missed"' if column.key in misses else ""
+        gaps.append(f"<td{missed}>{text(_gap(row, published, column.key)) if known else ''}</td>")
+    style, sign = ("fail", "✗") if misses else ("pass", "✓")
+    word = f'<span class="verdict {style}">{sign} {tables.verdict(misses)}</span>'
+    return (
+        f'{line}<tr class="sub"><th>published</th>{"".join(theirs)}</tr>'
+        f'<tr class="sub"><th>difference {word}</th>{"".join(gaps)}</tr>'
+    )
+
+
+def _figure(shown: str) -> str:
+    """A mean, and smaller its deviation."""
+    value, sign, deviation = text(shown).partition(" ± ")
+    return f"{value} <small>± {deviation}</small>" if sign else value
+
+
+def _gap(row: Row, published: Mapping[str, Any], key: str) -> str:
+    return tables.difference(key, row.figures[key], published[key])
+
+
+def _count(row: Row) -> str:
+    return f" <small>mean of {row.count}</small>" if len(row.runs) > 1 else ""
+
+
+def _chip(number: int) -> str:
+    return f'<span class="chip {svg.color_class(number)}">{number}</span>'
+
+
+def _note(words: str) -> str:
+    return f'<p class="note">{text(words)}</p>' if words else ""
+
+
+def _comparison(found: Comparison) -> str:
+    heads = ("seed", "A", "B", "A - B", "95 % interval", "only A right", "only B right", "p")
+    lines = [[text(cell) for cell in comparison.cells(pair)] for pair in found.pairs]
+    return (
+        f'<section id="comparison"><h2>A against B</h2><p>A: {text(found.a)}<br>B: {text(found.b)}'
+        f"</p>{_table(heads, lines)}<p>{text(comparison.conclusion(found))}</p></section>"
+    )
+
+
+def _table(heads: Iterable[str], lines: Iterable[Iterable[str]], style: str = "") -> str:
+    """A table of cells that are HTML already."""
+    top = "".join(f"<th>{head}</th>" for head in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in lines)
+    return (
+        f'<div class="scroll"><table class="{style}"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+# ---------------------------------------------------------------- figures of a test set
+
+
+def _test_set(members: Sequence[Numbered]) -> str:
+    data = members[0][1].first.data
+    images, classes = data.get("images") or {}, data.get("class_names") or []
+    counts = f"{len(classes)} classes, {images.get('test', 0):,} test images"
+    legend = "".join(f"<li>{_chip(n)}{text(row.name)}</li>" for n, row in members)
+    curves, missing = _curves(members)
+    return (
+        f'<section class="set"><h2>{text(data.get("name", "data"))} <small>{counts}</small></h2>'
+        f'<ul class="legend">{legend}</ul>'
+        f'<h3>Accuracy against cost</h3><div class="charts">{_costs(members)}</div>'
+        '<p class="note">Filled: no other is both cheaper and more accurate (the Pareto front). '
+        "Lines through the marks are 95 % intervals.</p>"
+        f'<h3>Training</h3><div class="charts two">{curves}</div>{missing}'
+        f"{_per_class(members, classes)}{_confusions(members, classes)}</section>"
+    )
+
+
+def _costs(members: Sequence[Numbered]) -> str:
+    charts = []
+    for key, title, axis, more in (
+        ("training_seconds", "Training time", "time, less is better", False),
+        ("parameters", "Parameters", "parameters, less is better", False),
+        ("images_per_second", "Speed", "images/s in training, more is better", True),
+        ("latency_ms", "Latency", "ms for one image, less is better", False),
+    ):
+        points = []
+        for number, row in members:
+            cost, accuracy = row.figures[key], row.figures["evaluation"]
+            if cost is not None and accuracy is not None:
+                points.append(svg.Point(number, row.name, cost, accuracy, row.interval))
+        unit = "time" if key == "training_seconds" else "count"
+        charts.append(svg.against_cost(title, axis, points, more_is_better=more, unit=unit))
+    return _figures(charts)
+
+
+def _curves(members: Sequence[Numbered]) -> tuple[str, str]:
+    """Four charts of all runs together, and a note for each run without its epochs."""
+    histories: list[tuple[int, Row, list[dict[str, float | str]]]] = []
+    missing = []
+    for number, row in members:
+        for run in row.runs:
+            try:
+                histories.append((number, row, records.history(run.folder)))
+            except RunError as error:
+                missing.append(_note(str(error)))
+    charts = []
+    for key, title in zip(
+        records.CURVES,
+        ("Training accuracy", "Validation accuracy", "Training loss", "Validation loss"),
+        strict=True,
+    ):
+        lines = [
+            svg.Line(n, row.name, [(float(e["epoch"]), float(e[key])) for e in epochs])
+            for n, row, epochs in histories
+        ]
+        charts.append(svg.curves(title, lines, share="accuracy" in key))
+    return _figures(charts), "".join(missing)
+
+
+def _figures(charts: Iterable[str]) -> str:
+    return "".join(f"<figure>{chart}</figure>" for chart in charts if chart)
+
+
+def _per_class(members: Sequence[Numbered], classes: Sequence[str]) -> str:
+    """F1 of every class in every row, the hardest class first, the best of each marked."""
+    found = {name: [_class_f1(row, name) for _, row in members] for name in classes}
+    lines = []
+    for name, values in sorted(found.items(), key=lambda item: _average(item[1])):
+        best = max((value for value in values if value is not None), default=None)
+        cells = [_heat(value, best=value == best and len(values) > 1) for value in values]
+        lines.append([text(name), *cells])
+    heads = ["class", *(_chip(number) for number, _ in members)]
+    return (
+        "<details open><summary>F1 by class, the hardest first</summary>"
+        f"{_table(heads, lines, 'classes')}</details>"
+    )
+
+
+def _class_f1(row: Row, name: str) -> float | None:
+    """Mean over a row's runs; a class that no run has images of has none."""
+    values = []
+    for run in row.runs:
+        per_class = run.metrics.get("per_class")
+        entry = per_class.get(name) if isinstance(per_class, dict) else None
+        value = entry.get("f1") if isinstance(entry, dict) else None
+        values += [value] if is_number(value) else []
+    return statistics.fmean(values) if values else None
+
+
+def _average(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else 2.0
+
+
+def _heat(value: float | None, *, best: bool) -> str:
+    if value is None:
+        return "-"
+    mark = "<b>" if best else "<span>"
+    return f'<i style="--share:{value:.3f}"></i>{mark}{value:.3f}</{mark[1:]}'
+
+
+def _confusions(members: Sequence[Numbered], classes: Sequence[str]) -> str:
+    parts = []
+    for position, (number, row) in enumerate(members):
+        try:
+            drawing = svg.confusion(_counts(row, len(classes)), classes)
+        except RunError as error:
+            drawing = _note(str(error))
+        parts.append(
+            f"<details{' open' if position == 0 else ''}><summary>{_chip(number)}Confusion matrix "
+            f'of {text(row.name)}</summary><div class="scroll">{drawing}</div>'
+            '<p class="note">Rows are true classes, columns predicted ones; hover for counts.</p>'
+            "</details>"
+        )
+    return f"<h3>What was taken for what</h3>{''.join(parts)}"
+
+
+def _counts(row: Row, classes: int) -> np.ndarray:
+    """Confusion counts, (classes, classes), summed over the runs of a row."""
+    total = np.zeros((classes, classes), np.int64)
+    for run in row.runs:
+        labels, probabilities = records.predictions(run.folder)
+        if probabilities.shape[1] != classes:
+            raise RunError(f"{run.folder / 'predictions.npz'} has other classes than the run.")
+        total += metrics.confusion(labels, probabilities.argmax(axis=1), classes)
+    return total
+
+
+# ---------------------------------------------------------------- settings and runs
+
+
+def _differences(finished: Sequence[Numbered]) -> str:
+    """The settings that are not the same in all rows."""
+    keys = sorted({key for _, row in finished for key in row.first.settings})
+    lines = []
+    for key in keys:
+        if key == "seed" or key.startswith(SILENT) or not counts(key):
+            continue
+        values = [_setting(row.first.settings.get(key, "-")) for _, row in finished]
+        if len(set(values)) > 1:
+            lines.append([f"<code>{text(key)}</code>", *map(text, values)])
+    heads = ["setting", *(_chip(number) for number, _ in finished)]
+    body = _table(heads, lines, "settings") if lines else _note("All runs have the same settings.")
+    return f'<section id="differences"><h2>What differs</h2>{body}</section>'
+
+
+def _setting(value: Any) -> str:
+    """A value as YAML would show it, a long list by its beginning."""
+    if isinstance(value, list):
+        more = f", ... {len(value)} in all" if len(value) > 6 else ""
+        return f"[{', '.join(map(str, value[:3] if more else value))}{more}]"
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _runs(numbered: Sequence[Numbered]) -> str:
+    parts = [_run(number, row.name, run) for number, row in numbered for run in row.runs]
+    return f'<section id="runs"><h2>Runs</h2>{"".join(parts)}</section>'
+
+
+def _run(number: int, name: str, run: Result) -> str:
+    manifest = run.manifest
+    hardware, versions = manifest.get("hardware") or {}, manifest.get("versions") or {}
+    facts = {
+        "folder": run.folder,
+        "status": f"{run.status}: {run.reason}" if run.reason else run.status,
+        "command": manifest.get("command"),
+        "seed": run.settings.get("seed"),
+        "started": manifest.get("started"),
+        "machine": ", ".join(
+            str(v) for k in ("processor", "device", "precision") if (v := hardware.get(k))
+        ),
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
+    }
+    lines = "".join(
+        f"<dt>{key}</dt><dd>{text(value)}</dd>"
+        for key, value in facts.items()
+        if value not in (None, "")
+    )
+    return (
+        f"<details><summary>{_chip(number)}{text(name)} <small>{text(run.folder.name)}</small>"
+        f"</summary><dl>{lines}</dl></details>"
+    )

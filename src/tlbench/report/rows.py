@@ -1,0 +1,223 @@
+"""Results -> rows of a table: chosen, named by what differs, seeds merged. No TensorFlow."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tlbench.base.errors import ConfigError, suggest
+from tlbench.config.schema import counts
+from tlbench.runs.results import FIGURES, Result
+
+MORE_IS_BETTER = ("accuracy", "val_accuracy", "evaluation", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a run, or runs that differ in their seed only."""
+
+    name: str
+    runs: tuple[Result, ...]
+
+    @property
+    def first(self) -> Result:
+        return self.runs[0]
+
+    @property
+    def completed(self) -> bool:
+        return self.first.completed
+
+    @cached_property
+    def figures(self) -> dict[str, float | None]:
+        """Means over the runs; None where a run lacks the figure."""
+        return {key: _mean([run.metrics.get(key) for run in self.runs]) for key in FIGURES}
+
+    @cached_property
+    def spread(self) -> dict[str, float | None]:
+        """Standard deviations over the runs (n - 1); None for a single run."""
+        return {key: _deviation([run.metrics.get(key) for run in self.runs]) for key in FIGURES}
+
+    @property
+    def count(self) -> str:
+        """How many runs: "3 seeds", or "3 runs" where a seed occurs twice."""
+        seeds = {run.settings.get("seed") for run in self.runs}
+        return f"{len(self.runs)} {'seeds' if len(seeds) == len(self.runs) else 'runs'}"
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the test accuracy of a single run."""
+        images = self.first.metrics.get("test_images")
+        accuracy = self.figures["evaluation"]
+        if len(self.runs) > 1 or accuracy is None or not images:
+            return None
+        return wilson(accuracy, int(images))
+
+    def verdict(self, tolerance: float) -> list[str] | None:
+        """The figures that miss the published row: [] is PASS, None: nothing to compare."""
+        published = self.first.published
+        if published is None or not all(run.comparable for run in self.runs):
+            return None
+        parameters, evaluation = self.figures["parameters"], self.figures["evaluation"]
+        misses = [] if parameters == published["parameters"] else ["parameters"]
+        if evaluation is None or round(abs(evaluation - published["evaluation"]), 9) > tolerance:
+            misses.append("evaluation")
+        return misses
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share of n trials, 95 % for the z given."""
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    return known[0] if len(set(known)) == 1 else statistics.fmean(known)  # counts stay whole
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.stdev(known) if len(known) == len(values) > 1 else None
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def where(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]:
+    """The runs with these settings: `backbone=resnet50`, `epochs=5`, `status=failed`."""
+    kept = list(results)
+    keys = {key for result in results for key in result.settings}
+    for condition in conditions:
+        name, equals, value = condition.partition("=")
+        if not equals:
+            raise ConfigError(f"--where {condition} is not valid. Expected key=value.")
+        if name == "status":
+            kept = [result for result in kept if result.status == value]
+            continue
+        key = next((k for k in (name, f"{name}.name", f"{name}.label") if k in keys), None)
+        if key is None:
+            groups = {k.rpartition(".")[0] for k in keys if k.endswith((".name", ".label"))}
+            options = {*keys, *groups, "status"}
+            near = [k for k in options if k.rpartition(".")[2] == name] or options
+            raise ConfigError(f"Unknown --where key '{name}'. {suggest(name, near)}")
+        kept = [r for r in kept if key in r.settings and _equal(r.settings[key], value)]
+    return kept
+
+
+def _equal(setting: Any, typed: str) -> bool:
+    """Whether a setting is what was typed; 0.001 and 1e-3 are equal, Adam and adam."""
+    if setting is None:
+        return typed.lower() in ("null", "none", "")
+    if isinstance(setting, int | float) and not isinstance(setting, bool):
+        try:
+            return float(typed) == setting
+        except ValueError:
+            return False
+    return str(setting).replace(" ", "").casefold() == typed.replace(" ", "").casefold()
+
+
+def ordered(rows: Sequence[Row], column: str, *, reverse: bool = False) -> list[Row]:
+    """Rows by a figure, the best first, or by name; rows without the figure are last."""
+    if column == "run":
+        return sorted(rows, key=lambda row: row.name.casefold(), reverse=reverse)
+    known = [row for row in rows if row.figures[column] is not None]
+    downwards = (column in MORE_IS_BETTER) != reverse
+    known.sort(key=lambda row: row.figures[column] or 0.0, reverse=downwards)
+    return known + [row for row in rows if row.figures[column] is None]
+
+
+# ---------------------------------------------------------------- naming and merging
+
+# The settings that tell runs of one name apart, the most telling first; others follow by name.
+TELLING = (
+    *("head.name", "data.name", "trainable", "strategy.name", "backbone.weights"),
+    *("backbone.image_size", "epochs", "optimizer.name", "learning_rate", "augment.name"),
+    *("schedule.name", "batch_size", "data.limit", "head.widths", "backbone.arguments.alpha"),
+    *("augment.shift", "precision"),
+)
+BARE = ("head.name", "data.name")  # values that say by themselves what they are
+
+
+def rows(results: Sequence[Result], *, merge: bool = True) -> list[Row]:
+    """Runs -> rows with telling names; merge: completed runs that differ in seed become one."""
+    groups: dict[Any, list[Result]] = {}
+    for i, result in enumerate(results):
+        own = (i,) if not (merge and result.completed) else ()
+        groups.setdefault((result.identity, *own), []).append(result)
+    members = [tuple(group) for group in groups.values()]
+    names = _names([group[0] for group in members], seeds=not merge)
+    made = [Row(name, group) for name, group in zip(names, members, strict=True)]
+    return [row for row in made if row.completed] + [row for row in made if not row.completed]
+
+
+def _names(results: Sequence[Result], *, seeds: bool) -> list[str]:
+    """The label or backbone, then what is not the same in all, then what differs within a name.
+
+    seeds: whether a seed may be a part of a name. Unfinished runs may share a name: their line
+    shows the folder.
+    """
+    words = [[_stem(result)] for result in results]
+    readable = [result for result in results if result.settings]
+    for key in BARE:
+        if len({str(result.settings.get(key)) for result in readable}) > 1:
+            for result, name in zip(results, words, strict=True):
+                implied = result.published and (result.comparable or key == "head.name")
+                if result.settings and not implied:
+                    name.append(str(result.settings.get(key)))
+    finished = [i for i, result in enumerate(results) if result.completed]
+    _tell_apart([(results[i], words[i]) for i in finished], seeds=seeds)
+    return [" ".join(name) for name in words]
+
+
+def _stem(result: Result) -> str:
+    if not result.settings:
+        return result.folder.name
+    if result.published:
+        return str(result.published["label"])
+    return str(result.settings.get("backbone.name", result.folder.name))
+
+
+def _tell_apart(named: Sequence[tuple[Result, list[str]]], *, seeds: bool) -> None:
+    """Add to names that are alike the setting that parts them best, until none are alike."""
+    alike: dict[str, list[tuple[Result, list[str]]]] = {}
+    for result, name in named:
+        alike.setdefault(" ".join(name), []).append((result, name))
+    for group in alike.values():
+        if len(group) == 1:
+            continue
+        key = _telling([result for result, _ in group], seeds=seeds)
+        for result, name in group:
+            value = result.settings.get(key) if key else None
+            name.append(_phrase(key, value) if key else f"({result.folder.name})")
+        if key:
+            _tell_apart(group, seeds=seeds)
+
+
+def _telling(results: Sequence[Result], *, seeds: bool) -> str | None:
+    """The setting with the most different values among the telling ones, else among the rest."""
+    keys = {key for result in results for key in result.settings}
+    # Where two data sets lie may be all that a reader knows them by.
+    silent = {key for key in keys if not counts(key) and key != "data.root"}
+    rest = sorted(keys - set(TELLING) - silent - {"seed"})
+    for options in (TELLING, rest, ["seed"] if seeds else []):
+        values = {key: {str(r.settings.get(key)) for r in results} for key in options}
+        best = max(options, key=lambda key: len(values[key]), default=None)
+        if best and len(values[best]) > 1:
+            return best
+    return None
+
+
+def _phrase(key: str, value: Any) -> str:
+    if key == "trainable" and isinstance(value, bool):
+        return "all layers" if value else "head only"
+    if key in BARE:
+        return str(value)
+    short = key.removesuffix(".name").rpartition(".")[2]
+    if value is None or isinstance(value, bool):
+        value = "null" if value is None else str(value).lower()
+    return f"{short}={value}".replace(", ", ",")

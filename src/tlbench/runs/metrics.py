@@ -1,0 +1,182 @@
+"""Metrics from predictions: what a classifier got right, and what it took for what. No TensorFlow."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlbench.base.errors import ConfigError
+
+CALIBRATION_BINS = 15
+
+
+def metrics(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
+) -> dict[str, Any]:
+    """Test metrics under the report's names, and `test_accuracy` again under its own.
+
+    labels: (images,) in 0 to classes-1; probabilities: (images, classes), rows that sum to 1.
+    `evaluation` is the accuracy, `evaluation_loss` the mean cross-entropy in nats; `top5_accuracy` is
+    there from six classes on, as it says nothing below; per-class figures are None where a class has
+    no images or no predictions.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    predicted = probabilities.argmax(axis=1)
+    classes = np.arange(len(class_names))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=np.nan
+    )
+    return {
+        "evaluation": accuracy(labels, probabilities),
+        "test_accuracy": accuracy(labels, probabilities),
+        "evaluation_loss": loss(labels, probabilities),
+        **top5(labels, probabilities),
+        "macro_f1": float(np.mean(np.nan_to_num(f1[support > 0]))),
+        "test_images": len(labels),
+        "per_class": {
+            name: {
+                "precision": _number(precision[i]),
+                "recall": _number(recall[i]),
+                "f1": _number(f1[i]),
+                "images": int(support[i]),
+            }
+            for i, name in enumerate(class_names)
+        },
+    }
+
+
+def loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean cross-entropy in nats, probabilities clipped at 1e-7 as Keras does."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of images whose most probable class is the right one."""
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def unseen(labels: np.ndarray, probabilities: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
+    """How many of the images the model was trained on, and its accuracy without them.
+
+    seen: (images,) bool. The accuracy is None where no image is left.
+    """
+    without = None if seen.all() else accuracy(labels[~seen], probabilities[~seen])
+    return {"test_images_trained_on": int(seen.sum()), "unseen_accuracy": without}
+
+
+def say_unseen(results: Mapping[str, Any]) -> str:
+    """What `unseen` found, in words; nothing where no image was trained on."""
+    count, total = results.get("test_images_trained_on"), results["test_images"]
+    if not count:
+        return ""
+    if results["unseen_accuracy"] is None:
+        return f"all {total:,} images were trained on"
+    return (
+        f"{results['unseen_accuracy']:.4f} without the {count:,} of {total:,} that were trained on"
+    )
+
+
+def top5(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """`top5_accuracy` where there are more than five classes to choose from."""
+    if probabilities.shape[1] <= 5:
+        return {}
+    return {"top5_accuracy": top_k_accuracy(labels, probabilities, 5)}
+
+
+def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
+    """Share of images whose class is among the k most probable."""
+    k = min(k, probabilities.shape[1])
+    best = np.argpartition(probabilities, -k, axis=1)[:, -k:]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts, (classes, classes): rows are true classes, columns predicted ones."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+def calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """How far confidence is from accuracy: the expected calibration error and its bins.
+
+    The error is the mean over images of |accuracy - confidence| of their bin, 15 equal ones over the
+    probability of the predicted class (Guo et al. 2017). Empty bins have None for both.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    # A confidence on an edge belongs to the bin below it; 0 to the first.
+    which = np.clip(np.ceil(confidence * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(int)
+    counts, correct_sum, confidence_sum = (
+        np.bincount(which, weights, CALIBRATION_BINS) for weights in (None, correct, confidence)
+    )
+    filled = np.maximum(counts, 1)
+    accuracies, confidences = correct_sum / filled, confidence_sum / filled
+    return {
+        "calibration_error": float(np.sum(counts * abs(accuracies - confidences)) / len(labels)),
+        "bins": [
+            {
+                "from": i / CALIBRATION_BINS,
+                "to": (i + 1) / CALIBRATION_BINS,
+                "images": int(counts[i]),
+                "accuracy": float(accuracies[i]) if counts[i] else None,
+                "confidence": float(confidences[i]) if counts[i] else None,
+            }
+            for i in range(CALIBRATION_BINS)
+        ],
+    }
+
+
+def most_confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Every mistake that was made, the most frequent first; counts: what `confusion` returns.
+
+    `share` is of the images of the true class.
+    """
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = np.nonzero(wrong)
+    order = np.argsort(-wrong[rows, columns], kind="stable")
+    totals = counts.sum(axis=1)
+    return [
+        {
+            "true": class_names[i],
+            "predicted": class_names[j],
+            "images": int(wrong[i, j]),
+            "share": float(wrong[i, j] / totals[i]),
+        }
+        for i, j in zip(rows[order], columns[order], strict=True)
+    ]
+
+
+def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int) -> np.ndarray:
+    """Rows of the wrong predictions that the classifier was surest of, the surest first."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    sureness = probabilities[wrong].max(axis=1)
+    return wrong[np.argsort(-sureness, kind="stable")][:most]
+
+
+def superclass_accuracy(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    superclasses: Mapping[str, Sequence[str]],
+) -> float:
+    """Share of images whose predicted class lies in the same superclass as the true one.
+
+    Raises ConfigError unless each class stands in exactly one superclass.
+    """
+    listed = [name for members in superclasses.values() for name in members]
+    if sorted(listed) != sorted(class_names):
+        odd = sorted(set(listed) ^ set(class_names)) or [n for n in listed if listed.count(n) > 1]
+        raise ConfigError(
+            f"data.superclasses does not hold each class once: {', '.join(odd[:10])}."
+        )
+    above = {name: i for i, members in enumerate(superclasses.values()) for name in members}
+    to = np.array([above[name] for name in class_names])
+    return float((to[probabilities.argmax(axis=1)] == to[labels]).mean())
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,188 @@
+"""Pictures of runs. No TensorFlow."""
+
+import itertools
+import math
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure  # not pyplot: it looks for screens, and takes longer to import
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from tlbench.base import console
+from tlbench.base.files import atomic
+from tlbench.runs import fonts
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "font.size": 10,
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+    "legend.frameon": False,
+    "text.parse_math": False,  # class names and titles are shown as they are
+}
+
+
+def _save(figure: Figure, path: Path) -> None:
+    fonts.fit(figure)
+    with atomic(path) as temporary, warnings.catch_warnings():
+        # Of characters that no font has: said in one line already.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(temporary, format=path.suffix[1:])
+
+
+def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Accuracy and loss over epochs, training and validation, with a line where a stage begins."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axes = figure.subplots(1, 2)
+        for axis, name in zip(axes, ("accuracy", "loss"), strict=True):
+            _training_and_validation(axis, history, name)
+            axis.set(title=name, xlabel="epoch")
+        axes[1].set_ylim(bottom=0)
+        axes[0].legend(loc="lower right")
+        figure.suptitle(title, x=0.01, ha="left")
+        _save(figure, path)
+
+
+def all_curves(histories: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
+    """Curves of several runs, a column each: accuracy above, loss below, on scales they share.
+
+    histories: (name, records of its epochs), at least one; five stand in a row.
+    """
+    across = min(len(histories), 5)
+    rows = 2 * math.ceil(len(histories) / across)
+    with matplotlib.rc_context(STYLE):
+        size = (2.7 * across + 0.6, 2.2 * rows + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, across, squeeze=False)
+        for i, (name, history) in enumerate(histories):
+            pair = [axes[2 * (i // across) + below, i % across] for below in (0, 1)]
+            for axis, measure in zip(pair, ("accuracy", "loss"), strict=True):
+                _training_and_validation(axis, history, measure)
+                axis.tick_params(labelsize=8)
+            pair[0].set_title("\n".join(textwrap.wrap(name, 26)), fontsize=10)
+            pair[1].set_xlabel("epoch", fontsize=9)
+        _share_scales(axes, len(histories))
+        axes[0, 0].legend(loc="lower right", fontsize=8)
+        _save(figure, path)
+
+
+def _share_scales(axes: Any, used: int) -> None:
+    """One range for every accuracy and one for every loss; panels that are left over disappear."""
+    across = axes.shape[1]
+    for kind, label in enumerate(("accuracy", "loss")):
+        panels = [axes[2 * (i // across) + kind, i % across] for i in range(used)]
+        limits = np.array([axis.get_ylim() for axis in panels])
+        for axis in panels:
+            axis.set_ylim(0.0 if kind else limits[:, 0].min(), limits[:, 1].max() * 1.02)
+        for axis in panels[::across]:
+            axis.set_ylabel(label, fontsize=9)
+    for i in range(used, axes.size // 2):
+        for kind in (0, 1):
+            axes[2 * (i // across) + kind, i % across].set_visible(False)
+
+
+def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], measure: str) -> None:
+    """Both curves of a measure over epochs, with a dotted line where a stage begins."""
+    epochs = [record["epoch"] for record in history]
+    for prefix, label, color, marker in (
+        ("", "training", console.BLUE, "o"),
+        ("val_", "validation", console.VERMILION, "s"),
+    ):
+        values = [record[prefix + measure] for record in history]
+        axis.plot(epochs, values, color=color, marker=marker, markersize=4, label=label)
+    for before, after in itertools.pairwise(history):
+        if before["stage"] != after["stage"]:
+            axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def confusion_matrix(
+    counts: np.ndarray, class_names: Sequence[str], title: str, path: Path
+) -> None:
+    """Share of each true class (row) that was predicted as each class (column); counts in small ones."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(class_names)
+    side = float(np.clip(2.2 + 0.34 * classes, 4.5, 22))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axis = figure.subplots()
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        size = 9 if classes <= 30 else 5
+        axis.set_xticks(
+            range(classes), [_short(n) for n in class_names], rotation=90, fontsize=size
+        )
+        axis.set_yticks(range(classes), [_short(n) for n in class_names], fontsize=size)
+        axis.set(xlabel="predicted", ylabel="true", title=title)
+        if classes <= 30:
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                color = "white" if share[row, column] > 0.6 else "black"
+                count = axis.text(column, row, str(counts[row, column]), color=color, fontsize=7)
+                count.set(ha="center", va="center")
+        figure.colorbar(image, ax=axis, shrink=0.7, label="share of the true class")
+        _save(figure, path)
+
+
+def reliability(calibration: Mapping[str, Any], title: str, path: Path) -> None:
+    """Accuracy against confidence, a bar a bin, and how many images each bin holds.
+
+    calibration: what `evaluation.calibration` returns. A calibrated classifier follows the diagonal.
+    """
+    bins = [b for b in calibration["bins"] if b["images"]]
+    left = [b["from"] for b in bins]
+    width = 1 / len(calibration["bins"])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5, 6), layout="constrained")
+        above, below = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+        bar: dict[str, Any] = {"width": width, "align": "edge", "edgecolor": "white"}
+        above.bar(left, [b["accuracy"] for b in bins], color=console.BLUE, label="accuracy", **bar)
+        above.plot([0, 1], [0, 1], color="gray", linestyle="--", label="calibrated")
+        dots = ([b["confidence"] for b in bins], [b["accuracy"] for b in bins])
+        above.plot(*dots, "o", color=console.VERMILION, markersize=4, label="mean confidence")
+        above.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        above.legend(loc="upper left")
+        below.bar(left, [b["images"] for b in bins], color=console.SKY, **bar)
+        below.set(xlabel="confidence", ylabel="images")
+        below.yaxis.set_major_locator(MaxNLocator(integer=True))
+        _save(figure, path)
+
+
+def mistakes(
+    images: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path
+) -> None:
+    """Pictures under which stand two lines each: what it is, and what it was taken for.
+
+    images: (n, height, width, 3) uint8; at least one.
+    """
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        size = (2.4 * max(columns, 2), 2.7 * rows + 0.5)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1))
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.axis("off")
+        for axis, image, (true, taken) in zip(axes.flat, images, captions, strict=False):
+            axis.imshow(image, interpolation="nearest")
+            under: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+            under.update(ha="center", va="top", fontsize=9)
+            axis.annotate(true, (0.5, 0), xytext=(0, -3), **under)
+            axis.annotate(taken, (0.5, 0), xytext=(0, -15), color=console.VERMILION, **under)
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+        _save(figure, path)
+
+
+def _short(name: str) -> str:
+    name = console.printable(name)
+    return name if len(name) <= 24 else name[:23] + "…"

@@ -1,0 +1,247 @@
+"""What listens to training: history, live display, early stopping, and the keeper of checkpoints."""
+
+import contextlib
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlbench.base import console
+from tlbench.base.errors import TrainingError
+from tlbench.base.stopping import Interrupts
+from tlbench.config.schema import Stage
+from tlbench.networks.hardware import keras
+from tlbench.training import checkpoint
+from tlbench.training.checkpoint import State
+
+log = logging.getLogger(__name__)
+
+Epoch = dict[str, Any]
+Logs = dict[str, float] | None
+
+
+class History(keras.callbacks.Callback):
+    """Adds one record an epoch to those of the run, and says it in one line.
+
+    Training and validation are timed apart; an epoch that was interrupted keeps the time it had taken.
+    """
+
+    def __init__(self, stage: Stage, state: State, images: int) -> None:
+        super().__init__()
+        self.stage, self.state, self.images = stage, state, images
+        self.before = state.epoch_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of training in the epoch under way."""
+        return self.before + (self.trained or time.perf_counter()) - self.began
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        self.began, self.trained = time.perf_counter(), 0.0
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self.trained = self.trained or time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.trained = self.trained or time.perf_counter()
+        validation = time.perf_counter() - self.trained
+        values, state = dict(logs or {}), self.state
+        record = {
+            "stage": self.stage.name,
+            "epoch": len(state.history) + 1,
+            "loss": values["loss"],
+            "accuracy": values["accuracy"],
+            "val_loss": values["val_loss"],
+            "val_accuracy": values["val_accuracy"],
+            "learning_rate": learning_rate(self.model),
+            "seconds": self.seconds + validation,
+            "images_per_second": self.images / self.seconds,
+        }
+        state.history.append(record)
+        state.seconds += self.seconds
+        state.evaluation_seconds += validation
+        self.before = 0.0
+        log.info(
+            "%s %d/%d  loss %.4f  accuracy %.4f  val %.4f %.4f  %.1f s  %s img/s",
+            *(self.stage.name, epoch + 1, self.stage.epochs, record["loss"], record["accuracy"]),
+            *(record["val_loss"], record["val_accuracy"], record["seconds"]),
+            f"{record['images_per_second']:,.0f}",
+        )
+
+
+class LiveDisplay(keras.callbacks.Callback):
+    """A bar for the epoch under way and its validation; off a terminal the history's lines must do.
+
+    images: of an epoch's training; validation: images that follow them.
+    """
+
+    def __init__(self, stage: Stage, batch_size: int, images: int, validation: int) -> None:
+        super().__init__()
+        self.stage, self.batch_size = stage, batch_size
+        self.images, self.validation = images, validation
+        self.bar = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """Leave the terminal as it was, whatever ended the training."""
+        self.bar.close()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        name, total = f"{self.stage.name} {epoch + 1}/{self.stage.epochs}", self.images
+        self.seen, self.figures = 0, ""
+        self.advance = self.bar.enter_context(
+            console.progress(name, total + self.validation, "img")
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        if logs is not None:
+            self.figures = f"loss {logs['loss']:.3f}  acc {logs['accuracy']:.3f}"
+        self._reach(min((batch + 1) * self.batch_size, self.images))
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self._reach(self.images)
+
+    def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        self._reach(self.images + min((batch + 1) * self.batch_size, self.validation))
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        self.close()
+
+    def _reach(self, seen: int) -> None:
+        self.advance(seen - self.seen, self.figures)
+        self.seen = seen
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras's, over several calls of fit: it begins once, and restores the best weights once.
+
+    patience: epochs without a better val_loss, or None for never.
+    """
+
+    KEPT = ("wait", "best", "best_epoch")
+
+    def __init__(self, patience: int | None) -> None:
+        super().__init__("val_loss", patience=patience or 0, mode="min", restore_best_weights=True)
+        self.active = patience is not None
+        super().on_train_begin()
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """A stage that goes on is no new training."""
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """The end of a call of fit need not be the end of the stage."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if self.active:
+            super().on_epoch_end(epoch, logs)
+
+    def restore_best(self, network: keras.Model, epochs: int) -> int:
+        """Give the network the weights of its best epoch; which of the stage's epochs it now has, from 1."""
+        if not self.active or self.best_weights is None:
+            return epochs
+        network.set_weights(self.best_weights)
+        return self.best_epoch + 1
+
+    def get_state(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in self.KEPT}
+        return {k: None if v is None else float(v) for k, v in state.items()}
+
+    def set_state(self, state: dict[str, Any], best_weights: list[np.ndarray] | None) -> None:
+        self.wait = int(state["wait"])
+        self.best = state["best"]
+        self.best_epoch = int(state["best_epoch"])
+        self.best_weights = best_weights
+
+
+class Keeper(keras.callbacks.Callback):
+    """Saves a checkpoint at the end of each epoch and when a signal asks; stops a loss that is lost.
+
+    `state` is kept up to date as the training moves.
+    """
+
+    mid_epoch = True  # whether an epoch under way may be saved
+    base: list[np.ndarray] | None = None  # weights that the network trained here does not hold
+
+    def __init__(
+        self,
+        path: Path,
+        state: State,
+        stopping: EarlyStopping,
+        history: History,
+        interrupts: Interrupts,
+    ) -> None:
+        super().__init__()
+        self.path, self.state, self.stopping = path, state, stopping
+        self.history, self.interrupts = history, interrupts
+        self.metrics: list[np.ndarray] | None = None
+
+    def restore(self, network: keras.Model) -> None:
+        """Put back what the state holds of this stage."""
+        arrays = self.state.arrays
+        self.first_step = self.state.step
+        if "network" in arrays:
+            checkpoint.assign(network.variables, arrays["network"])
+            checkpoint.assign(network.optimizer.variables, arrays["optimizer"])
+            self.stopping.set_state(self.state.early_stopping, arrays.get("best"))
+            self.metrics = arrays["metrics"] if self.state.step else None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        if self.metrics is not None:  # of the part of this epoch that was done before
+            checkpoint.assign(self._metrics(), self.metrics)
+            self.metrics = None
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        step = self.first_step + batch + 1
+        if logs is not None and not math.isfinite(logs["loss"]):
+            self._diverged(
+                f"The loss is no longer finite in epoch {len(self.state.history) + 1}, step {step}"
+            )
+        if batch + 1 == self.params["steps"]:
+            return  # the epoch's end acts on what was asked, once its validation is done
+        if self.mid_epoch and (self.interrupts.save or self.interrupts.ending is not None):
+            self._save(step)
+        self.interrupts.raise_if_ending()
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if logs is not None and not math.isfinite(logs["val_loss"]):
+            self._diverged(f"val_loss is no longer finite after epoch {len(self.state.history)}")
+        self.first_step = 0
+        self.state.epoch = epoch + 1
+        self.state.stopped = self.model.stop_training
+        self._save(0)
+        self.interrupts.raise_if_ending()
+
+    def _save(self, step: int) -> None:
+        state, network = self.state, self.model
+        state.step, state.epoch_seconds = step, self.history.seconds if step else 0.0
+        state.early_stopping = self.stopping.get_state()
+        state.arrays = {
+            "network": checkpoint.values(network.variables),
+            "optimizer": checkpoint.values(network.optimizer.variables),
+            "metrics": checkpoint.values(self._metrics()),
+        }
+        if self.stopping.best_weights is not None:
+            state.arrays["best"] = list(self.stopping.best_weights)
+        if self.base is not None:
+            state.arrays["base"] = self.base
+        checkpoint.save(self.path, state)
+        state.arrays = {}  # not held between saves
+        if self.interrupts.save:
+            log.info("Saved a checkpoint, as SIGUSR1 asked")
+            self.interrupts.save = False
+
+    def _metrics(self) -> list[keras.Variable]:
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _diverged(self, what: str) -> None:
+        raise TrainingError(
+            f"{what}, at a learning rate of {learning_rate(self.model):g}. Train anew with a lower "
+            "learning_rate, with schedule.warmup=0.1 or with +optimizer.arguments.clipnorm=1."
+        )
+
+
+def learning_rate(network: keras.Model) -> float:
+    """The rate of the last step, in units of the optimizer."""
+    return float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
