@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from tlbench.cli import hydra, main
-from tlbench.config import checks
+from tlbench.cli import main
+from tlbench.config.compose import compose
 from tlbench.config.schema import Config
 
 # The smallest training that is real: a quarter-width MobileNet of 32 x 32 pixels from random weights.
@@ -66,8 +65,7 @@ def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 def make_config(*overrides: str) -> Config:
     """A checked configuration as the command line would make it."""
-    with initialize_config_dir(str(hydra.conf_dir()), version_base="1.3"):
-        return checks.load(compose("train", list(overrides)))
+    return compose(overrides)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from tlbench.base.errors import TlbenchError
 from tlbench.cli import main as cli
 from tlbench.config import checks
 from tlbench.data import images
+from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
 VALUES = [
@@ -38,7 +39,7 @@ VALUES = [
 KEYS = [
     *("epochs", "batch_size", "seed", "trainable", "precision", "device", "learning_rate"),
     *("backbone", "head", "data", "optimizer", "schedule", "strategy", "augment", "report"),
-    *("backbone.weights", "backbone.image_size", "backbone.arguments", "backbone.application"),
+    *("backbone.weights", "backbone.image_size", "backbone.arguments", "backbone.architecture"),
     *("backbone.preprocessing", "backbone.preprocessing.mean", "head.widths", "head.dropout"),
     *("head.activation", "data.root", "data.source", "data.validation", "data.test", "data.limit"),
     *("data.class_names", "data.superclasses", "optimizer.name", "optimizer.arguments"),
@@ -111,7 +112,7 @@ def a_run_folder(rng: random.Random, folder: Path) -> str:
             content[rng.randrange(len(content))] = rng.randrange(256)
     (run / name).write_bytes(content)
     if name != "manifest.json" and rng.random() < 0.5:  # so that more than a checksum is tried
-        Run.open(run).complete()
+        Recording.open(run).complete()
     verb = rng.choice([["report", str(run)], ["report", str(folder)], ["evaluate", str(run)]])
     if verb[0] == "evaluate":
         return quietly(lambda: Run.finished(run).config(), f"{name}: {bytes(content)!r}")
@@ -152,7 +153,7 @@ def seed_run(folder: Path) -> None:
     """A small finished run in `folder`/seed, written without training."""
     from hydra import compose, initialize_config_dir
 
-    from tlbench.cli.hydra import conf_dir
+    from tlbench.config.compose import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = checks.load(compose("train", ["data=digits", "backbone.weights=null"]))

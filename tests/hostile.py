@@ -62,7 +62,7 @@ INNER = (
     *("versions.tlbench",),
 )
 CONFIG = (
-    *("backbone", "backbone.name", "backbone.application", "backbone.weights"),
+    *("backbone", "backbone.name", "backbone.builder", "backbone.architecture", "backbone.weights"),
     *("backbone.image_size", "backbone.arguments", "head.widths", "data.name"),
     *("data.source", "data.root", "data.class_names", "data.limit", "data.validation"),
     *("strategy.stages", "trainable", "epochs", "batch_size", "seed", "features.folder"),

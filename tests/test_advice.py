@@ -8,6 +8,7 @@ import pytest
 
 from conftest import TINY, Answer, make_config
 from tlbench.networks import classifiers
+from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
@@ -46,7 +47,7 @@ def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
     advice = advised(answer, r"backbone\.weights=")
     answer = tlbench(*again, f"{advice}it's moved.weights.h5")
     assert answer.code == 0, answer.err
-    assert Run.open(Path("run")).metrics()["epochs"] == 2
+    assert Run.open(Path("run")).metrics["epochs"] == 2
 
 
 def test_other_weights_are_refused_with_what_to_give(tlbench: Command) -> None:
@@ -67,7 +68,7 @@ def test_what_only_says_how_may_change_when_a_run_goes_on(tlbench: Command, word
     assert tlbench(*words).code == 0
     answer = tlbench("train", "resume=run", "epochs=2", word)
     assert answer.code == 0, answer.err
-    assert Run.open(Path("run")).metrics()["epochs"] == 2
+    assert Run.open(Path("run")).metrics["epochs"] == 2
 
 
 def test_a_sweep_goes_on_where_its_pictures_have_moved(
@@ -82,7 +83,7 @@ def test_a_sweep_goes_on_where_its_pictures_have_moved(
     flag = f"--config-dir={tmp_path / 'own'}"
     assert tlbench("train", *words, flag).code == 0
     for job in ("0", "1"):
-        Run.open(Path("sweep") / job).record(status="interrupted")
+        Recording.open(Path("sweep") / job).record(status="interrupted")
     moved = photos.rename(tmp_path / "it's moved")
     answer = tlbench("train", "--multirun", "resume=sweep", flag)
     assert answer.code == 1

@@ -46,7 +46,7 @@ def test_statistics_that_lag_fail_in_evaluation_and_both_cures_help(
         more = ("data.limit=1000", "epochs=6", "batch_size=16", "learning_rate=0.003", *settings)
         answer = tlbench("train", *TINY, *more, f"hydra.run.dir={name}")
         assert answer.code == 0, answer.err
-        return Run.open(Path(name)).metrics(), answer
+        return Run.open(Path(name)).metrics, answer
 
     lagging = ("batch_norm.momentum=0.999", "batch_norm.recalibrate=false")
     failed, said = metrics("failed", *lagging)
@@ -237,7 +237,7 @@ def test_fine_tuning_takes_over_where_the_probe_ended(
     with (run.folder / "history.csv").open() as file:
         probe, first = list(csv.DictReader(file))[-2:]
     assert (probe["stage"], first["stage"]) == ("probe", "finetune")
-    assert run.metrics()["val_loss"] < 1.2 * float(probe["val_loss"])
+    assert run.metrics["val_loss"] < 1.2 * float(probe["val_loss"])
     before, after = (
         [v for layer in batch_norm.layers(keras.models.load_model(path)) for v in layer.weights[2:]]
         for path in (tiny_run / "model.keras", run.model)

@@ -37,7 +37,7 @@ def test_what_answers_at_once_never_imports_tensorflow() -> None:
 
 
 def test_help_names_every_verb(tlbench: Command) -> None:
-    from tlbench.cli.main import VERBS
+    from tlbench.cli.verbs import NAMES as VERBS
 
     for words in ((), ("--help",), ("-h",)):
         answer = tlbench(*words)
@@ -53,7 +53,7 @@ def test_hydras_flags_work_with_the_verb(tlbench: Command, tmp_path: Path) -> No
     # In a process of its own: Hydra sets up logging for good to show this.
     assert "Config search path" in shell("train", "--info", "searchpath").stdout
     (tmp_path / "mine" / "backbone").mkdir(parents=True)
-    own = "name: own\napplication: VGG16\nweights: null\nimage_size: 32\npreprocessing: null\n"
+    own = "name: own\narchitecture: VGG16\nweights: null\nimage_size: 32\npreprocessing: null\n"
     (tmp_path / "mine" / "backbone" / "own.yaml").write_text(
         own + "arguments: {}\nhead_widths: [7]\n"
     )

@@ -62,9 +62,9 @@ def test_bash_gets_what_follows_its_word_break_quoted(monkeypatch: pytest.Monkey
     monkeypatch.setattr(completion, "offered", lambda *_: ["data=$(touch x)", "data=a\nb"])
     monkeypatch.setenv("COMP_LINE", "tlbench train data=")
     monkeypatch.setenv("COMP_WORDBREAKS", " \t\n=:")
-    assert completion.answer(["query=bash"], []) == [r"\$\(touch\ x\)"]
+    assert completion.answer(["query=bash"]) == [r"\$\(touch\ x\)"]
     monkeypatch.setenv("COMP_WORDBREAKS", " \t\n")
-    assert completion.answer(["query=bash"], []) == [r"data=\$\(touch\ x\)"]
+    assert completion.answer(["query=bash"]) == [r"data=\$\(touch\ x\)"]
 
 
 def test_an_unknown_shell_is_refused(tlbench: Command) -> None:

@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
+import hydra
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, ValidationError
 
 from conftest import make_config
 from tlbench.base.errors import ConfigError
-from tlbench.cli import hydra
-from tlbench.config import checks, words
+from tlbench.config import checks, compose, words
+from tlbench.config.identity import config_hash
 from tlbench.config.schema import BatchNorm
+from tlbench.data import augmentations
 
-CONF = hydra.conf_dir()
+CONF = compose.conf_dir()
 CHOICES = [
     f"{path.parent.name}={path.stem}"
     for path in sorted(CONF.glob("*/*.yaml"))
@@ -29,8 +30,10 @@ def test_every_choice_composes_into_the_schema(choice: str) -> None:
     extra = needed.get(choice, [])
     cfg = make_config(choice, *extra)
     group, name = choice.split("=")
-    if group in ("backbone", "head", "data", "schedule", "strategy", "augment"):
+    if group in ("backbone", "head", "data", "schedule", "strategy", "tracker"):
         assert getattr(cfg, group).name == name
+    if group == "augment":
+        assert cfg.augment["name"] == name
 
 
 def test_the_defaults_are_the_reports_task() -> None:
@@ -72,9 +75,9 @@ def test_a_saved_configuration_loads_equal(tmp_path: Path) -> None:
 
 def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
     base = make_config()
-    assert make_config("n_jobs=3", "features.folder=elsewhere").config_hash == base.config_hash
-    assert make_config("seed=1").config_hash != base.config_hash
-    assert make_config("head.widths=[1]").config_hash != base.config_hash
+    assert config_hash(make_config("n_jobs=3", "features.folder=elsewhere")) == config_hash(base)
+    assert config_hash(make_config("seed=1")) != config_hash(base)
+    assert config_hash(make_config("head.widths=[1]")) != config_hash(base)
 
 
 @pytest.mark.parametrize(
@@ -149,8 +152,8 @@ def test_arguments_of_another_library_take_new_names() -> None:
 
 def test_any_launcher_composes() -> None:
     for launcher in ("basic", "tlbench"):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose(
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra.compose(
                 "train", [f"hydra/launcher={launcher}", "n_jobs=3"], return_hydra_config=True
             )
         assert composed.hydra.launcher.get("n_jobs", 3) == 3
@@ -158,9 +161,23 @@ def test_any_launcher_composes() -> None:
 
 def test_shifts_cannot_be_cached() -> None:
     with pytest.raises(ConfigError, match=r"features\.cache=false"):
-        make_config("trainable=false", "augment=standard")
-    make_config("trainable=false", "augment=standard", "features.cache=false")
-    make_config("trainable=false", "augment=flip")
+        augmentations.check(make_config("trainable=false", "augment=standard"))
+    augmentations.check(make_config("trainable=false", "augment=standard", "features.cache=false"))
+    augmentations.check(make_config("trainable=false", "augment=flip"))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("augment.flip=maybe", "augment.flip=maybe is not valid. Expected true or false."),
+        ("augment.shift=1", "augment.shift=1 is not valid. Expected at least 0 and below 1."),
+        ("augment.flap=true", "Unknown augmentation 'flap'. Did you mean 'flip'?"),
+    ],
+)
+def test_an_augmentation_that_is_none_is_refused_by_name(override: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        augmentations.check(make_config(override))
+    assert words in str(refusal.value)
 
 
 def test_nothing_in_a_configuration_is_a_default_of_python() -> None:

@@ -1,14 +1,12 @@
 """Draws: what a run draws for one thing it draws for nothing else, nor does another seed."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from conftest import TINY, make_config
 from tlbench.base.draws import reseed, seed_for
-from tlbench.data import datasets
-from tlbench.features import compute
+from tlbench.data import augmentations, datasets
+from tlbench.features import frozen
 from tlbench.networks import batch_norm, classifiers
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, keras, prepare, tf
@@ -24,9 +22,14 @@ def test_no_purpose_shares_a_seed_with_another() -> None:
 
 
 def test_one_seeds_shifts_are_not_anothers_flips() -> None:
-    flips = {s: inputs._flips(tf.constant(4000), [s, 7]).numpy() for s in (0, 1)}
+    flips = {s: inputs._views(tf.constant(4000), "flip", 2, [s, 7]).numpy() == 1 for s in (0, 1)}
     ramp = np.tile(np.arange(9, dtype=np.float32)[None, None, :, None], (4000, 9, 1, 1))
-    moved = inputs._shift(tf.constant(ramp), 0.2, [0, 7]).numpy()[:, 4, 4, 0] > 4
+    moved = (
+        augmentations.shift(0.2)
+        .draw(tf.constant(ramp), [seed_for(0, "shift"), 7])
+        .numpy()[:, 4, 4, 0]
+        > 4
+    )
     for other in (*flips.values(), ~flips[0], ~flips[1]):
         assert abs((moved == other).mean() - 0.5) < 0.15
 
@@ -75,7 +78,7 @@ def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.Monke
     cfg = make_config(*TINY)
     seen: list[np.ndarray] = []
     source = inputs.Source(keras.Sequential(), lambda x: x, lambda x, _: x, cheap_steps=True)
-    trainer = stages.Trainer(None, dataset, cfg, None, None, None, Path(), print)
+    trainer = stages.Trainer(None, cfg, dataset, None, None, None, None)
     monkeypatch.setattr(
         batch_norm, "recalibrate", lambda _, batches: seen.append(next(iter(batches)).numpy())
     )
@@ -110,7 +113,7 @@ def test_features_in_tf32_are_no_features_in_float32() -> None:
         prepare("cpu", 0, repeatable=repeatable)
         for device in ("cpu", "gpu"):
             machine = Machine(device, "any", bfloat16=False, jit_compile=False)
-            recipes.append(compute._recipe(network, "tensorflow", machine, "none"))
+            recipes.append(frozen._recipe(network, "tensorflow", machine, "none"))
     prepare("cpu", 0)
     exact, exact_gpu, cpu, tf32 = recipes
     assert exact == cpu

@@ -16,16 +16,17 @@ from tlbench.base.errors import ConfigError
 from tlbench.cli import main
 from tlbench.networks.hardware import keras
 from tlbench.runs import metrics
+from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
 
 def edit_manifest(folder: Path, **changes: object) -> None:
-    Run.open(folder).record(**changes)
+    Recording.open(folder).record(**changes)
 
 
 def seal(folder: Path) -> None:
     """Make what a test put into a run's folder the run's own: its checksums are recorded."""
-    Run.open(folder).complete()
+    Recording.open(folder).complete()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_a_folder_that_has_grown(
 ) -> None:
     tiny = (*TINY, "data=image_folder", f"data.root={photos}", "data.test=6")
     assert main.main(["train", *tiny, "data.limit=null", "epochs=1", "hydra.run.dir=run"]) == 0
-    recorded = Run.open(Path("run")).metrics()
+    recorded = Run.open(Path("run")).metrics
     assert recorded["test_images_trained_on"] == 0
     rng = np.random.default_rng(1)
     for i in range(10):
@@ -140,7 +141,7 @@ def test_a_test_folder_that_repeats_training_pictures_is_told(
         count = int(np.isin(ids["test"], ids["train"]).sum())
     assert 4 <= count <= 6  # of the 6 that are in both folders, what validation did not take
     assert f"{count} of 8 test images are training images too" in said.err
-    metrics, run = Run.open(Path("run")).metrics(), Run.open(Path("run"))
+    metrics, run = Run.open(Path("run")).metrics, Run.open(Path("run"))
     assert metrics["test_images_trained_on"] == count
     with np.load("run/predictions.npz") as saved, np.load("run/images.npz") as ids:
         right = saved["probabilities"].argmax(axis=1) == saved["labels"]

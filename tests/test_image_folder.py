@@ -11,8 +11,9 @@ from PIL import Image
 from conftest import TINY, Answer, make_config
 from tlbench.base.errors import ConfigError, DataError
 from tlbench.config.checks import load as load_config
-from tlbench.data import datasets, index
+from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
+from tlbench.data.index import Index, listed
 from tlbench.runs import plots
 
 ROOT = Path("it's a (trial) Übung")
@@ -28,10 +29,10 @@ def put(*folders: str, count: int = 4, root: Path = ROOT) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"{i}.png")
 
 
-def index(*overrides: str, root: Path = ROOT) -> index.Index:
+def index(*overrides: str, root: Path = ROOT) -> Index:
     config = make_config("data=image_folder", "data.root=x", *overrides).data
     config.root = str(root)
-    return index.index(config)
+    return listed(config)
 
 
 def load(*overrides: str) -> Dataset:

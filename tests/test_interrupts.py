@@ -13,19 +13,19 @@ from tlbench.base.stopping import JOB
 # A training that is asked to end goes on to the end of its step, here a second, and says what it heard.
 TRAINING = """
 import sys, time
-from tlbench.base.stopping import Interrupted, Interrupts, ignore_saving
+from tlbench.base.stopping import Interrupted
+from tlbench.cli.signals import heard, ignore_saving
 ignore_saving()
-interrupts = Interrupts()
 print("early", flush=True)
 sys.stdin.readline() if "early" in sys.argv else None
 try:
-    with interrupts.heard(), interrupts.between_steps():
+    with heard() as asked, asked.between_steps():
         print("ready", flush=True)
         until = time.monotonic() + 60
-        while interrupts.ending is None and time.monotonic() < until:
+        while asked.ending is None and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(1)
-        print("saved" if interrupts.save else "", end="")
+        print("saved" if asked.save else "", end="")
         whole = True
 except Interrupted as error:
     print("ended by" if "whole" in globals() else "at once by", error)
@@ -89,8 +89,8 @@ def test_a_terminal_that_hangs_up_twice_has_asked_once() -> None:
 
 def test_a_sweep_that_ends_when_nobody_listens_any_more_ends_nothing() -> None:
     code = (
-        "import sys, time; from tlbench.base.stopping import Interrupts\n"
-        "with Interrupts().heard(): pass\n"
+        "import sys, time; from tlbench.cli.signals import heard\n"
+        "with heard(): pass\n"
         "print('done', flush=True); time.sleep(1); print('whole')"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -125,7 +125,7 @@ NAMING = """
 import sys
 from pathlib import Path
 from tlbench.sweep import folders
-print(output_folders.claimed(Path("outputs") / "one second"), flush=True)
+print(folders.claimed(Path("outputs") / "one second"), flush=True)
 sys.stdin.readline()
 """
 

@@ -9,14 +9,14 @@ import pytest
 
 from conftest import TINY, Answer, make_config
 from tlbench.base.errors import ConfigError
-from tlbench.cli import hydra
+from tlbench.config import compose
 from tlbench.networks import classifiers
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.hardware import keras
 
 BACKBONES = sorted(
     path.stem
-    for path in (hydra.conf_dir() / "backbone").glob("*.yaml")
+    for path in (compose.conf_dir() / "backbone").glob("*.yaml")
     if path.stem != "file"  # a model of the user's own, in test_weights.py
 )
 
@@ -52,7 +52,7 @@ def test_every_backbone_preprocesses_as_keras_does(name: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
     entry = keras.Input((8, 8, 3))
     ours = keras.Model(entry, classifiers._preprocess(entry, backbone.preprocessing))
-    theirs = sys.modules[getattr(keras.applications, backbone.application).__module__]
+    theirs = sys.modules[getattr(keras.applications, backbone.architecture).__module__]
     np.testing.assert_allclose(
         ours.predict(pixels, verbose=0), theirs.preprocess_input(pixels.copy()), atol=1e-4
     )

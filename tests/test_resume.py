@@ -17,7 +17,7 @@ import pytest
 
 from conftest import TINY, Answer
 from tlbench.base import files
-from tlbench.features import compute, engines
+from tlbench.features import engines, precisions
 from tlbench.runs.run import Run
 from tlbench.training import checkpoint
 from tlbench.training.callbacks import Keeper
@@ -63,7 +63,7 @@ def bits(folder: str) -> tuple[Any, ...]:
     with (run.folder / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     history = [{k: v for k, v in row.items() if not is_clock(k)} for row in rows]
-    metrics = {k: v for k, v in run.metrics().items() if not is_clock(k)}
+    metrics = {k: v for k, v in run.metrics.items() if not is_clock(k)}
     with np.load(run.folder / "predictions.npz") as saved:
         probabilities = saved["probabilities"].tobytes()
     return run.status, history, metrics, probabilities
@@ -354,13 +354,13 @@ def test_what_auto_decided_holds_to_the_end(
     """A run that began in bfloat16 goes on in it, though the cache is gone and auto would now refuse it."""
     monkeypatch.setattr(engines, "lower_precisions", lambda *_: ["bfloat16"])
     figures = {"bfloat16": {"noise": 0.001, "speedup": 2.0}}
-    monkeypatch.setattr(compute, "measure", lambda *_: figures)
+    monkeypatch.setattr(precisions, "measure", lambda *_: figures)
     words = (*TINY, "trainable=false", "features.engine=tensorflow", "hydra.run.dir=run")
     assert tlbench("train", *words, "epochs=1").code == 0
     began = Run.open(Path("run")).manifest["features"]
     assert began["precision"] == "bfloat16"
     assert tlbench("cache", "--clear").code == 0
-    monkeypatch.setattr(compute, "measure", lambda *_: {"bfloat16": {"noise": 9, "speedup": 1}})
+    monkeypatch.setattr(precisions, "measure", lambda *_: {"bfloat16": {"noise": 9, "speedup": 1}})
     assert tlbench("train", "resume=run", "epochs=2").code == 0
     now = Run.open(Path("run")).manifest["features"]
     assert now["images_computed"] == 375

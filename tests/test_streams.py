@@ -12,9 +12,8 @@ from rich.table import Table
 
 from conftest import TINY
 from tlbench.base import console
-from tlbench.cli import main
-from tlbench.inference import sinks
-from tlbench.inference.sinks import Prediction
+from tlbench.cli import main, sinks
+from tlbench.inference.predict import Prediction
 from tlbench.report import rows, tables
 from tlbench.runs.results import Result
 from tlbench.runs.run import Run
@@ -41,7 +40,7 @@ def test_a_training_ends_well_where_nobody_can_hear_it(streams: str) -> None:
     assert done.returncode == 0
     run = Run.open(Path("run"))
     assert run.status == "completed"
-    assert run.metrics()["test_images"] == 75
+    assert run.metrics["test_images"] == 75
 
 
 def test_a_sweep_ends_well_where_nobody_can_hear_it() -> None:
@@ -68,7 +67,8 @@ def test_results_that_nobody_gets_are_an_error() -> None:
 
 
 def test_an_encoding_that_lacks_a_letter_shows_a_replacement() -> None:
-    code = "from tlbench import cli, console; cli._open_streams(); console.out.print('søster')"
+    code = "from tlbench.base import console; from tlbench.cli import main; main._open_streams(); "
+    code += "console.out.print('søster')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, Answer, make_config
+from tlbench.config.identity import config_hash
 from tlbench.data import datasets
 from tlbench.networks import fused
 from tlbench.networks.hardware import keras
@@ -56,10 +57,10 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
     run = Run.open(folder)
     assert run.status == "completed"
     assert run.manifest["command"].startswith("tlbench train data=digits")
-    assert run.manifest["config_hash"] == run.config().config_hash
+    assert run.manifest["config_hash"] == config_hash(run.config())
     assert len(run.manifest["weights"]["sha256"]) == 64
     assert run.manifest["data"]["images"] == {"train": 270, "validation": 30, "test": 75}
-    metrics = run.metrics()
+    metrics = run.metrics
     assert {
         *("parameters", "trainable_parameters", "accuracy", "val_accuracy", "epochs"),
         *("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1", "per_class"),
@@ -152,7 +153,7 @@ def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
         tlbench, "run", "early_stopping.patience=1", "epochs=30", "learning_rate=0.1",
         "trainable=false",
     )  # fmt: skip
-    epochs, metrics = history(run), run.metrics()
+    epochs, metrics = history(run), run.metrics
     losses = [float(row["val_loss"]) for row in epochs]
     best = losses.index(min(losses))
     assert best == len(epochs) - 2 < 28  # a patience of one: the epoch before the last was the best
@@ -167,7 +168,7 @@ def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
     assert f"ended this run after epoch {len(epochs)} and kept epoch {best + 1}" in " ".join(
         answer.out.split()
     )
-    assert len(history(run)) == run.metrics()["epochs"] == len(epochs)
+    assert len(history(run)) == run.metrics["epochs"] == len(epochs)
 
 
 def test_a_folder_of_pictures(tlbench: Command, photos: Path) -> None:
@@ -180,13 +181,13 @@ def test_a_folder_of_pictures(tlbench: Command, photos: Path) -> None:
     assert "broken.jpg" in answer.err
     run = Run.open(Path("run"))
     assert run.manifest["data"]["class_names"] == ["blue sky", "grass"]
-    assert run.metrics()["evaluation"] == 1.0  # blue against green
+    assert run.metrics["evaluation"] == 1.0  # blue against green
 
 
 def test_cifar100_in_the_official_layout(tlbench: Command, cifar100: Path) -> None:
     answer = tlbench("train", f"data.root={cifar100}", *TINY[1:5], "epochs=1", "hydra.run.dir=run")
     assert answer.code == 0, answer.err
-    assert len(Run.open(Path("run")).metrics()["per_class"]) == 20
+    assert len(Run.open(Path("run")).metrics["per_class"]) == 20
 
 
 def test_names_from_a_data_set_are_shown_as_they_are(tlbench: Command, tmp_path: Path) -> None:

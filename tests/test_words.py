@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import TINY, Answer
-from tlbench.cli import hydra
-from tlbench.config import words
+from tlbench.config import compose, words
 from tlbench.runs.run import Run, resume_command
 
 Command = Callable[..., Answer]
@@ -87,7 +86,7 @@ def test_a_word_means_the_same_in_every_verb(name: str, digits_run: Path) -> Non
     """`evaluate` read YAML: a comment, an anchor, a mapping."""
     cfg = Run.open(digits_run).config()
     typed = ["data=image_folder", f"data.root={name}"]
-    assert hydra.with_data(cfg, typed).data.root == str(Path(name).absolute())
+    assert compose.with_data(cfg, typed).data.root == str(Path(name).absolute())
 
 
 def test_data_of_ones_own_yaml(digits_run: Path, tmp_path: Path) -> None:
@@ -95,7 +94,7 @@ def test_data_of_ones_own_yaml(digits_run: Path, tmp_path: Path) -> None:
     yaml = "name: mine\nsource: image_folder\nroot: pics\nimage_size: null\nclass_names: null\n"
     (tmp_path / "own" / "data" / "mine.yaml").write_text(yaml)
     cfg = Run.open(digits_run).config()
-    assert hydra.with_data(cfg, ["data=mine"], "own").data.name == "mine"
+    assert compose.with_data(cfg, ["data=mine"], "own").data.name == "mine"
 
 
 def test_a_file_whose_name_begins_with_a_dash(

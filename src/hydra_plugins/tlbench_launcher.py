@@ -32,9 +32,9 @@ class TlbenchTable(Callback):
         if (
             config.hydra.launcher.get("_target_") != TlbenchLauncherConf._target_
         ):  # ours has done so
-            from tlbench.sweep import jobs
+            from tlbench.sweep import table
 
-            jobs.show(Path(config.hydra.sweep.dir))
+            table.of_folder(Path(config.hydra.sweep.dir))
 
 
 class TlbenchLauncher(Launcher):

@@ -14,6 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tlbench.base.console import plain
+
 GAP = 2  # cells between columns
 LEAST_PATH = 20  # cells below which a path tells nothing
 
@@ -45,6 +47,10 @@ class FittedTable:
     ) -> None:
         self.columns, self.title, self.caption = list(columns), title, caption
         self.rows = [[Text(c) if isinstance(c, str) else c for c in row] for row in rows]
+
+    def __str__(self) -> str:
+        """As a file has it."""
+        return plain(self, width=100)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         kept = self._fit(options.max_width)

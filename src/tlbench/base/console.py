@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
@@ -136,12 +137,41 @@ class Advance(Protocol):
     def __call__(self, count: int = 1, figures: str = "") -> None: ...
 
 
+class Display(Protocol):
+    """Where progress is drawn."""
+
+    def __call__(
+        self, description: str, total: int, unit: str
+    ) -> contextlib.AbstractContextManager[Advance]: ...
+
+
+_display: ContextVar[Display | None] = ContextVar("display", default=None)
+
+
 @contextlib.contextmanager
-def progress(description: str, total: int, unit: str = "") -> Iterator[Advance]:
-    """A bar on the error console that leaves no trace; nothing where nobody can see it move.
+def drawn_on(display: Display | None) -> Iterator[None]:
+    """Draw the progress of what is done in the block; without this nothing is drawn."""
+    token = _display.set(display)
+    try:
+        yield
+    finally:
+        _display.reset(token)
+
+
+def progress(
+    description: str, total: int, unit: str = ""
+) -> contextlib.AbstractContextManager[Advance]:
+    """A bar that leaves no trace, where somebody sees it move.
 
     unit: what is counted, as in "img": then its speed and the time left are shown, else the time taken.
     """
+    display = _display.get()
+    return display(description, total, unit) if display else contextlib.nullcontext(_nothing)
+
+
+@contextlib.contextmanager
+def terminal(description: str, total: int, unit: str) -> Iterator[Advance]:
+    """A bar on the error console; nothing where it cannot draw."""
     if not draws():
         yield _nothing
         return
@@ -214,18 +244,17 @@ def printable(name: object) -> str:
     )
 
 
-class _Lines(logging.Handler):
-    """Log records as lines on the error console, above whatever is live there."""
+def path(name: object) -> Text:
+    """A path as the consoles show paths."""
+    return Text(str(name), style="path")
+
+
+class Lines(logging.Handler):
+    """Log records as lines on the error console, above whatever is live there; a table as a table."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record), style="warn" if record.levelno >= logging.WARNING else None)
-
-
-def start_logging() -> None:
-    """Show what tlbench logs; a second call changes nothing."""
-    log = logging.getLogger("tlbench")
-    log.setLevel(logging.DEBUG)
-    log.propagate = False
-    if not any(isinstance(handler, _Lines) for handler in log.handlers):
-        lines = _Lines(logging.INFO)
-        log.addHandler(lines)
+        if isinstance(record.msg, str):
+            warns = record.levelno >= logging.WARNING
+            say(self.format(record), style="warn" if warns else None)
+        else:
+            err.print(record.msg)

@@ -49,6 +49,12 @@ class TrainingError(TlbenchError):
     """A training that cannot go on, though its settings are valid."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what another library says of an error, to be set into one of ours."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".:")
+
+
 def suggest(name: str, options: Iterable[str]) -> str:
     """The option that was probably meant, and the options where they are few or none is near."""
     options = sorted(options)

@@ -23,6 +23,8 @@ import numpy as np
 import yaml
 from omegaconf._utils import get_yaml_loader
 
+from tlbench.base.console import printable
+
 LINK = "a link, which is not followed"
 TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
 DEEPEST = 50  # levels of JSON and YAML
@@ -131,6 +133,15 @@ class CsvLines:
 
     def write(self, line: str) -> None:
         self.file.write(line.removesuffix("\r\n") + "\n")
+
+
+def inert(text: str) -> str:
+    """Text for a cell of a CSV file: no spreadsheet takes it for a formula, no terminal for a command.
+
+    What would begin a formula gets an apostrophe before it, as OWASP advises.
+    """
+    text = printable(text)
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def append(path: Path) -> TextIO:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tlbench.base.errors import ConfigError, suggest
+from tlbench.runs import layout
 
 OUTPUTS = Path("outputs")  # where runs are looked for when no path is given
 
@@ -45,7 +46,27 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             if before[-1] in action.option_strings and action.nargs != 0:
                 return [str(choice) for choice in action.choices or ()]
-        return [str(manifest.parent) for manifest in OUTPUTS.rglob("manifest.json")]
+        return [str(manifest.parent) for manifest in OUTPUTS.rglob(layout.MANIFEST)]
+
+
+class RunParser(Parser):
+    """The parser of a verb that begins with RUN, the folder of a finished run."""
+
+    def __init__(self, verb: str, description: str, *, example: str) -> None:
+        super().__init__(verb, description, example=example)
+        self.add_argument("run", metavar="RUN", help="the folder of a finished run")
+
+    def add_data(self, metavar: str, help_data: str) -> None:
+        """Words that name data as after `train`."""
+        self.add_argument("data", metavar=metavar, nargs="*", default=[], help=help_data)
+        self.add_argument(
+            "--config-dir", metavar="DIR", help="a folder of your own YAML, as for train"
+        )
+
+    def candidates(self, words: Sequence[str]) -> list[str]:
+        if len(words) == 2 and not words[-1].startswith("-"):
+            return []  # after the run: images, or other data
+        return super().candidates(words)
 
 
 def _indented(lines: str) -> str:

@@ -7,9 +7,9 @@ it puts on the line is quoted. Where nothing is offered the shell completes file
 import os
 import re
 import shlex
-from collections.abc import Iterable
 
 from tlbench.base.errors import ConfigError, suggest
+from tlbench.cli import verbs
 
 # A line typed so far -> the lines of `tlbench -sc query=SHELL`, each one word.
 SCRIPTS = {
@@ -41,7 +41,7 @@ complete -c tlbench -a '(__tlbench_offered)'
 }
 
 
-def answer(words: list[str], verbs: Iterable[str]) -> list[str]:
+def answer(words: list[str]) -> list[str]:
     """The lines of `-sc install=SHELL`, or of `-sc query=SHELL` for the line in COMP_LINE."""
     request, _, shell = words[0].partition("=") if words else ("", "", "")
     if request not in ("install", "query") or shell not in SCRIPTS:
@@ -51,7 +51,7 @@ def answer(words: list[str], verbs: Iterable[str]) -> list[str]:
         return [SCRIPTS[shell].rstrip()]
     typed, quote = split(os.environ.get("COMP_LINE", ""))
     current = typed[-1]
-    found = [w for w in offered(typed[1:], verbs) if w.startswith(current) and w.isprintable()]
+    found = [w for w in offered(typed[1:]) if w.startswith(current) and w.isprintable()]
     if shell != "bash":  # the others quote what they put on the line
         return found
     return [] if quote else [_escaped(word[_kept(current) :]) for word in found]
@@ -72,22 +72,12 @@ def split(line: str) -> tuple[list[str], str]:
     return [""], ""
 
 
-def offered(words: list[str], verbs: Iterable[str]) -> list[str]:
+def offered(words: list[str]) -> list[str]:
     """What may stand in place of the last of the words after `tlbench`."""
     verb, *rest = words or [""]
     if not rest:
-        return list(verbs)
-    if verb in ("train", "summary"):
-        from tlbench.cli import hydra
-
-        return hydra.candidates(rest)
-    if verb == "report":
-        from tlbench.cli.verbs.report import parser
-
-        return parser().candidates(rest)
-    from tlbench.cli.verbs import others as others
-
-    return others.complete(verb, rest) if verb in others.PARSERS else []
+        return list(verbs.NAMES)
+    return verbs.load(verb).candidates(rest) if verb in verbs.NAMES else []
 
 
 def _kept(current: str) -> int:

@@ -4,15 +4,14 @@
 """
 
 import io
+import logging
 import os
-import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from tlbench.base.errors import ConfigError, TlbenchError, suggest
-from tlbench.base.stopping import Interrupted, ignore_saving
+from tlbench.base.stopping import Interrupted
+from tlbench.cli import verbs
 
 USAGE = """\
 tlbench: transfer-learning image classification, from YAML to numbers
@@ -20,22 +19,7 @@ tlbench: transfer-learning image classification, from YAML to numbers
   tlbench VERB [key=value ...] [flags]
 
 Verbs
-  train     train a classifier, keep its model, metrics and plots in a folder
-              tlbench train backbone=mobilenetv3 head=exp
-              tlbench train data=image_folder data.root=photos trainable=false
-              tlbench train experiment=quickstart
-  summary   print the layers and parameter counts of what `train` would build
-              tlbench summary report=resnet50_fc
-  evaluate  a finished run on its test images again, or on others of its classes
-              tlbench evaluate outputs/RUN
-  predict   what a finished run takes image files for
-              tlbench predict outputs/RUN photos/ --csv predictions.csv
-  export    a finished run's model for another runtime, checked in that runtime
-              tlbench export outputs/RUN --format onnx,openvino
-  report    set finished runs in one table, beside the published one
-              tlbench report --sort evaluation --html report.html
-  cache     list the frozen features on disk, or remove some
-              tlbench cache --prune 5
+{verbs}
 
 Flags
   --help        after a verb: every setting and choice of it
@@ -62,7 +46,7 @@ def _ended(words: list[str]) -> int:
         words.remove("--traceback")
         os.environ["TLBENCH_TRACEBACK"] = "1"
     try:
-        return program(words)
+        return _heard(words)
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
@@ -80,6 +64,14 @@ def _ended(words: list[str]) -> int:
         message, code = describe(error)
         _say(f"error: {message}")
         return code
+
+
+def _heard(words: list[str]) -> int:
+    """The command, with what it logs and how far it is on the error console."""
+    from tlbench.base import console, logs
+
+    with logs.heard_by(console.Lines(logging.INFO)), console.drawn_on(console.terminal):
+        return program(words)
 
 
 def _say(line: str) -> None:
@@ -130,11 +122,11 @@ def program(words: list[str]) -> int:
     if words[:1] == ["-sc"] or words[:1] == ["--shell-completion"]:
         from tlbench.cli import completion
 
-        for line in completion.answer(words[1:], VERBS):
+        for line in completion.answer(words[1:]):
             print(line)
         return 0
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        print(USAGE.format(verbs=verbs.usage()), end="")
         return 0
     if words[0] == "--version":
         from tlbench import __version__
@@ -143,9 +135,9 @@ def program(words: list[str]) -> int:
         return 0
     verb, *rest = words
     _check_working_directory()
-    if verb not in VERBS:
-        raise ConfigError(f"Unknown verb '{verb}'. {suggest(verb, VERBS)}")
-    return VERBS[verb](rest) or 0
+    if verb not in verbs.NAMES:
+        raise ConfigError(f"Unknown verb '{verb}'. {suggest(verb, verbs.NAMES)}")
+    return verbs.load(verb).run(rest)
 
 
 def _check_working_directory() -> None:
@@ -155,97 +147,14 @@ def _check_working_directory() -> None:
         raise ConfigError("The working directory was removed. Go to another: cd ~") from error
 
 
-def train(words: list[str]) -> None:
-    """`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
-    ignore_saving()
-    from tlbench.cli import hydra
-    from tlbench.sweep import folders
-
-    words = folders.resumed(words)
-
-    def job(cfg: Any, folder: Path, overrides: list[str]) -> None:
-        from tlbench.data import sources
-
-        if cfg.resume is None:
-            sources.check(cfg.data)  # before TensorFlow takes its seconds
-        from tlbench.training import train
-
-        command = shlex.join(["tlbench", "train", *words])
-        if cfg.resume is None:
-            train.train(cfg, folder, command)
-        else:
-            train.resume(cfg, overrides, command)
-
-    hydra.run(hydra.in_own_folder(words), job)
-
-
-def summary(words: list[str]) -> None:
-    """`tlbench summary [overrides]`: the layer table, and nothing left behind."""
-    from tlbench.cli import hydra
-
-    def job(cfg: Any, folder: Path, overrides: list[str]) -> None:
-        del folder, overrides
-        from tlbench.networks.summary import summary
-
-        summary(cfg)
-
-    hydra.run([*words, "hydra.run.dir=."], job)
-
-
-def evaluate(words: list[str]) -> int:
-    """`tlbench evaluate RUN [data=...]`: the test evaluation again, or on other data."""
-    from tlbench.cli.verbs import others
-
-    return others.evaluate(words)
-
-
-def predict(words: list[str]) -> int:
-    """`tlbench predict RUN PATH... [flags]`: what a run takes image files for."""
-    from tlbench.cli.verbs import others
-
-    return others.predict(words)
-
-
-def export(words: list[str]) -> int:
-    """`tlbench export RUN --format ... [flags]`: the model for other runtimes, checked in them."""
-    from tlbench.cli.verbs import others
-
-    return others.export(words)
-
-
-def report(words: list[str]) -> int:
-    """`tlbench report [PATH...] [flags]`: a table of runs; 1 when a check fails."""
-    from tlbench.cli.verbs.report import report
-
-    return report(words)
-
-
-def cache(words: list[str]) -> int:
-    """`tlbench cache [flags]`: the frozen features on disk."""
-    from tlbench.cli.verbs import others
-
-    return others.cache(words)
-
-
-VERBS: dict[str, Callable[[list[str]], int | None]] = {
-    "train": train,
-    "summary": summary,
-    "evaluate": evaluate,
-    "predict": predict,
-    "export": export,
-    "report": report,
-    "cache": cache,
-}
-
-
 def describe(error: Exception) -> tuple[str, int]:
     """The one line and the exit code of an error."""
     if isinstance(error, TlbenchError):
         return " ".join(str(error).split()), error.exit_code
     if type(error).__module__.startswith(("hydra", "omegaconf")):
-        from tlbench.cli import hydra
+        from tlbench.config import compose
 
-        return hydra.explain(error), 2
+        return compose.explain(error), 2
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return f"{error.strerror or error}{where}", 2

@@ -10,10 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tlbench.base import files
+from tlbench.base import files, registry
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config import modelfile
-from tlbench.config import schema as schema
+from tlbench.config import modelfile, schema
 from tlbench.config.schema import BatchNorm, Config, Data, Preprocessing
 from tlbench.config.words import expanded, literal
 
@@ -28,6 +27,7 @@ CHOICES = {
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
+    "backbone.pooling": ("average", "cls", "cls+average"),
 }
 LEAST = {
     "epochs": 1,
@@ -46,7 +46,7 @@ LEAST_OR_NULL = {
     "features.batch_size": 1,
 }
 SEEDS = ("seed", "data.split_seed")
-SHARES = ("head.dropout", "schedule.warmup", "augment.shift")
+SHARES = ("head.dropout", "schedule.warmup")
 
 
 def load(source: DictConfig | dict[str, Any] | Path) -> Config:
@@ -62,7 +62,7 @@ def load(source: DictConfig | dict[str, Any] | Path) -> Config:
     assert isinstance(config, Config)
     config.data.root = _absolute(config.data.root)
     config.features.folder = _absolute(config.features.folder) or ""
-    if config.backbone.weights not in (None, "imagenet"):
+    if config.backbone.weights_file:
         config.backbone.weights = _absolute(config.backbone.weights)
     try:
         _check(config)
@@ -185,15 +185,17 @@ def _check(c: Config) -> None:
     whole = all(isinstance(width, int) and width >= 1 for width in widths)
     _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
     _check_trainable("trainable", c.trainable)
-    own = c.backbone.application is not None or c.backbone.weights not in (None, "imagenet")
-    _require(
-        own, "backbone.weights", c.backbone.weights, "the file of a Keras model, to be the backbone"
-    )
+    own = c.backbone.builder != "file" or c.backbone.weights_file
+    expected = "the file of a Keras model, to be the backbone"
+    _require(bool(own), "backbone.weights", c.backbone.weights, expected)
+    registry.check("backbones", c.backbone.builder, "backbone.builder")
+    registry.check("sources", c.data.source, "data.source")
+    if c.tracker.name != "none":
+        registry.check("trackers", c.tracker.name, "tracker")
     _check_preprocessing(c.backbone.preprocessing)
     _check_data(c.data)
     _check_batch_norm(c.batch_norm)
     _check_rates(c)
-    _check_augmentation(c)
 
 
 def _check_data(d: Data) -> None:
@@ -240,15 +242,6 @@ def _check_preprocessing(p: Preprocessing | None) -> None:
         values = getattr(p, name)
         _require(len(values) == 3, f"backbone.preprocessing.{name}", values, "three numbers")
     _require(all(s > 0 for s in p.std), "backbone.preprocessing.std", p.std, "numbers above 0")
-
-
-def _check_augmentation(c: Config) -> None:
-    freezes = any(stage.trainable is False for stage in c.strategy.stages)
-    if c.features.cache and c.augment.shift and freezes:
-        raise ConfigError(
-            f"augment.shift={c.augment.shift} gives every epoch other images, so the features of a frozen "
-            "backbone cannot be computed once. Use augment=flip or augment=none, or set features.cache=false."
-        )
 
 
 def _check_rates(c: Config) -> None:

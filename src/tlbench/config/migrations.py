@@ -1,56 +1,32 @@
-"""A configuration that another version of tlbench wrote: what it lacks here, and what it has too much."""
+"""Settings that an older tlbench wrote: brought to today's names, with the values of their time."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, get_args
+import copy
+from collections.abc import Callable
+from typing import Any
 
-from tlbench.config.schema import Config
+FORMAT = 2  # of a run's folder and of the settings in it; a newer one is refused
 
-
-@dataclass
-class Differences:
-    """Settings by their dotted names: those that a configuration lacks, with what stands in, and others."""
-
-    lacking: dict[str, Any] = field(default_factory=dict)
-    unknown: list[str] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.lacking or self.unknown)
-
-    def __str__(self) -> str:
-        parts = [f"it lacks {', '.join(self.lacking)}"] if self.lacking else []
-        parts += [f"it has {', '.join(self.unknown)}"] if self.unknown else []
-        return " and ".join(parts)
+Tree = dict[str, Any]
 
 
-def compare(saved: Mapping[str, Any]) -> Differences:
-    """What a saved configuration lacks for this version, or has too much."""
-    return completed(saved, {})[1]
+def migrated(tree: Tree, format_: int) -> Tree:
+    """Settings of an older format as today's; values that had no name then are those that held then."""
+    found = copy.deepcopy(tree)
+    for step in range(format_, FORMAT):
+        _STEPS[step](found)
+    return found
 
 
-def completed(
-    saved: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> tuple[dict[str, Any], Differences]:
-    """A saved configuration in the shape of this version, what it lacks taken from `defaults`."""
-    found = Differences()
-    return _fitted(Config, saved, defaults, "", found), found
+def _to_builders(tree: Tree) -> None:
+    """1 -> 2: a backbone was a function of keras.applications, or null for the model in a file."""
+    if isinstance(backbone := tree.get("backbone"), dict):
+        architecture = backbone.pop("application", None)
+        backbone["builder"] = "file" if architecture is None else "keras_applications"
+        backbone |= {"architecture": architecture, "preset": None, "licence": None}
+        backbone["pooling"] = "average"
+    if isinstance(data := tree.get("data"), dict):
+        data["arguments"] = {}
+    tree["tracker"] = {"name": "none", "arguments": {}}
 
 
-def _fitted(kind: Any, saved: Any, default: Any, name: str, found: Differences) -> Any:
-    record = next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
-    if record is not None and isinstance(saved, list):
-        first = default[0] if default else None
-        return [_fitted(record, x, first, f"{name}[{i}]", found) for i, x in enumerate(saved)]
-    if record is None or not isinstance(saved, dict):
-        return saved
-    dot = f"{name}." if name else ""
-    kinds = {field.name: field.type for field in fields(record)}
-    found.unknown += [f"{dot}{key}" for key in saved if key not in kinds]
-    whole: dict[str, Any] = {}
-    for key, inner in kinds.items():
-        standing_in = default.get(key) if isinstance(default, dict) else None
-        if key in saved:
-            whole[key] = _fitted(inner, saved[key], standing_in, f"{dot}{key}", found)
-        else:
-            whole[key] = found.lacking[f"{dot}{key}"] = standing_in
-    return whole
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders}

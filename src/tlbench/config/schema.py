@@ -1,25 +1,14 @@
-"""The typed schema of a run's configuration, its identity, and how two of them differ.
+"""The typed schema of a run's configuration.
 
 The fields have no defaults: every value stands in conf/, where a user can see and change it.
 """
 
-import copy
-import hashlib
-import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
-# How a run is carried out, and where things lie: the result is the same, so two runs that differ in these
-# alone are the same run. What lies there is told by digests, in the manifest.
-CARRIED_OUT = (
-    *("n_jobs", "published", "resume", "data.root", "data.memory_limit_gb"),
-    *("features.folder", "features.limit_gb", "features.memory_limit_gb", "features.batch_size"),
-)
-# What a run that goes on may be given anew: its images and first weights are held against their digests.
-MOVABLE = (*CARRIED_OUT, "backbone.weights")
+PUBLISHED_WEIGHTS = (None, "imagenet", "preset")  # of a backbone, where no file is named
 
 
 @dataclass
@@ -33,15 +22,29 @@ class Preprocessing:
 
 @dataclass
 class Backbone:
-    """A function of keras.applications, or null for the model in `weights`, and what it expects."""
+    """A pretrained network and all that belongs to it.
+
+    builder: who makes it, a name at the seam `backbones`; architecture: which one, null where the builder has
+    but one; weights: "imagenet" (keras.applications), "preset" (`preset`, of KerasHub), a file or run folder,
+    or null for random ones; pooling: "average", "cls" or "cls+average".
+    """
 
     name: str
-    application: str | None
+    builder: str
+    architecture: str | None
+    preset: str | None
     weights: str | None
     image_size: int
     preprocessing: Preprocessing | None
+    pooling: str
     arguments: dict[str, Any]
     head_widths: list[int]
+    licence: str | None
+
+    @property
+    def weights_file(self) -> str | None:
+        """The path of the first weights, where a file has them."""
+        return None if self.weights in PUBLISHED_WEIGHTS else self.weights
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Data:
     resize: str
     unreadable: str
     memory_limit_gb: float
+    arguments: dict[str, Any]
 
 
 @dataclass
@@ -100,15 +104,6 @@ class Schedule:
 
 
 @dataclass
-class Augment:
-    """Random changes to training images, drawn from (seed, epoch, image)."""
-
-    name: str
-    flip: bool
-    shift: float
-
-
-@dataclass
 class Stage:
     """One call of fit. `trainable`: true, false, or the first backbone layer to train.
 
@@ -120,6 +115,11 @@ class Stage:
     epochs: int
     learning_rate: float | None
     warmup: float | None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the head alone is trained, so that the backbone's features stay as they are."""
+        return self.trainable is False
 
 
 @dataclass
@@ -164,6 +164,14 @@ class EarlyStopping:
 
 
 @dataclass
+class Tracker:
+    """Who is told of a run while it is under way: a name at the seam `trackers`, and its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass
 class Published:
     """A row of the published table."""
 
@@ -184,7 +192,7 @@ class Config:
     data: Data
     optimizer: Optimizer
     schedule: Schedule
-    augment: Augment
+    augment: dict[str, Any]
     strategy: Strategy
     trainable: Any
     epochs: int
@@ -197,19 +205,10 @@ class Config:
     features: Features
     batch_norm: BatchNorm
     early_stopping: EarlyStopping
+    tracker: Tracker
     resume: str | None
     published: Published | None
     n_jobs: int
-
-    @property
-    def config_hash(self) -> str:
-        """16 hexadecimal digits that two runs share exactly when they were asked for the same thing."""
-        identity = {k: v for k, v in _flat(asdict(self)).items() if counts(k)}
-        if self.backbone.weights not in (None, "imagenet"):
-            identity["backbone.weights"] = (
-                "a file"  # which one is told by its digest, wherever it lies
-            )
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         """The resolved configuration as YAML, from which `validation.load` gives an equal Config."""
@@ -228,56 +227,28 @@ def settings(schema: Any = Config, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def counts(setting: str) -> bool:
-    """Whether a setting makes a run another one. setting: its dotted name."""
-    return not _among(setting, CARRIED_OUT)
+def unlike(saved: Any) -> str:
+    """In which settings, by their dotted names, a tree is not shaped as `Config` is; "" where in none."""
+    lacking, unknown = _unlike(Config, saved, "")
+    parts = [f"it lacks {', '.join(lacking)}"] if lacking else []
+    parts += [f"it has {', '.join(unknown)}"] if unknown else []
+    return " and ".join(parts)
 
 
-def _among(setting: str, names: Iterable[str]) -> bool:
-    return any(setting == name or setting.startswith(f"{name}.") for name in names)
-
-
-def moved(saved: Config, asked: Config, overrides: Iterable[str]) -> Config:
-    """The saved configuration with what a command names of MOVABLE as the command has it."""
-    found = copy.deepcopy(saved)
-    for override in overrides:
-        name = override.lstrip("+~").partition("=")[0]
-        group, _, field_name = name.rpartition(".")
-        if name in MOVABLE and group:
-            setattr(getattr(found, group), field_name, getattr(getattr(asked, group), field_name))
-    return found
-
-
-def elsewhere(saved: Config, now: Config) -> dict[str, Any]:
-    """What of MOVABLE, within a group, another configuration has elsewhere than a saved one."""
-    before, after = _flat(asdict(saved)), _flat(asdict(now))
-    names = [name for name in MOVABLE if "." in name and before.get(name) != after.get(name)]
-    return {name: after.get(name) for name in names}
-
-
-def differences(
-    saved: Config, asked: Config, overrides: Iterable[str]
-) -> dict[str, tuple[Any, Any]]:
-    """Settings that a command names with another value than a saved configuration has: (saved, asked).
-
-    A group names all of its settings; report and experiment name everything.
-    """
-    before, now = _flat(asdict(saved)), _flat(asdict(asked))
-    found = {}
-    for override in overrides:
-        name = override.lstrip("+~").partition("=")[0]
-        everything = name in ("report", "experiment")
-        for key in sorted({*before, *now}):
-            named = everything or key == name or key.startswith((f"{name}.", f"{name}["))
-            if named and not _among(key, MOVABLE) and before.get(key) != now.get(key):
-                found[key] = (before.get(key), now.get(key))
-    return found
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+def _unlike(kind: Any, saved: Any, name: str) -> tuple[list[str], list[str]]:
+    record = next((part for part in (kind, *get_args(kind)) if is_dataclass(part)), None)
+    lacking, unknown = list[str](), list[str]()
+    if record is None or not isinstance(saved, dict | list):
+        return lacking, unknown
+    if isinstance(saved, list):
+        inside = [(record, item, f"{name}[{i}]") for i, item in enumerate(saved)]
+    else:
+        dot, kinds = f"{name}." if name else "", get_type_hints(record)
+        lacking += [f"{dot}{key}" for key in kinds if key not in saved]
+        unknown += [f"{dot}{key}" for key in saved if key not in kinds]
+        inside = [(k, saved[key], f"{dot}{key}") for key, k in kinds.items() if key in saved]
+    for part in inside:
+        less, more = _unlike(*part)
+        lacking += less
+        unknown += more
+    return lacking, unknown

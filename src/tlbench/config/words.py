@@ -47,7 +47,7 @@ def _for_hydra(word: str, *, sweep: bool) -> str:
     plus, key, raw = match.groups()
     if key in (*PATHS, *TEMPLATES):
         return f"{plus}{key}={_sweep(key, raw) if sweep and key in VARIED else _path(key, raw)}"
-    if any(key == name or key.startswith(f"{name}.") for name in _free_form()):
+    if "." in key and any(key == name or key.startswith(f"{name}.") for name in _free_form()):
         return (
             f"++{key}={raw}"  # it knows only the names that it has, unless it is forced to add one
         )

@@ -88,7 +88,7 @@ def check(cfg: schema.Data) -> None:
     )
 
 
-def index(cfg: schema.Data) -> Index:
+def listed(cfg: schema.Data) -> Index:
     """Every picture under data.root. Raises DataError when there is none, or a folder is no class."""
     root = existing(cfg.root)
     parts = _parts(root, cfg.class_names)

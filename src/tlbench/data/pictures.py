@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from tlbench.base.console import printable
 from tlbench.base.errors import DataError
+from tlbench.runs import layout
 
 # What Image.open may take: raster formats of photographs and drawings, none that runs a program.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
@@ -173,10 +174,10 @@ def hidden(name: str) -> bool:
 
 def is_output(folder: Path) -> bool:
     """Whether tlbench or Hydra wrote a folder: a run or a sweep, by what it holds."""
-    if (folder / "multirun.yaml").is_file() or (folder / ".hydra").is_dir():
+    if (folder / layout.MULTIRUN).is_file() or (folder / ".hydra").is_dir():
         return True
     try:
-        with (folder / "manifest.json").open("rb") as file:
+        with (folder / layout.MANIFEST).open("rb") as file:
             return b'"config_hash"' in file.read(2**16)
     except OSError:
         return False

@@ -19,7 +19,7 @@ from tlbench.base import memory, optional
 from tlbench.base.errors import ConfigError, DeviceError
 from tlbench.networks import hardware
 from tlbench.networks.fused import accelerate
-from tlbench.networks.hardware import Machine, keras, muted_stderr, tf
+from tlbench.networks.hardware import Machine, keras, tf
 
 NAMES = ("tensorflow", "openvino")
 
@@ -44,11 +44,16 @@ def fingerprint(network: keras.Model) -> str:
 
     The same in every process: Keras numbers the names of layers as it makes them, so no name counts.
     """
-    layers = json.dumps(_nameless(network.get_config(), {}), sort_keys=True)
+    layers = json.dumps(nameless(network.get_config()), sort_keys=True)
     sha = hashlib.sha256(layers.encode())
     for variable in network.weights:
         sha.update(np.ascontiguousarray(variable.numpy()).data)
     return sha.hexdigest()
+
+
+def nameless(config: Any) -> Any:
+    """A network's configuration in which no name counts, nor what trains: equal for equal networks."""
+    return _nameless(config, {})
 
 
 def _nameless(config: Any, numbers: dict[str, int]) -> Any:
@@ -192,6 +197,5 @@ def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False)
     def forward(pixels: tf.Tensor) -> tf.Tensor:
         return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
-    with muted_stderr():  # the optimizer of graphs says how many GPUs it sees
-        frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     return tf.function(frozen, jit_compile=True) if jit_compile else frozen

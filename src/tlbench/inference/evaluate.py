@@ -1,4 +1,4 @@
-"""The verb evaluate: a finished run's model on its test images again, or on other data."""
+"""A finished run's model on its test images again, or on other data."""
 
 import logging
 import re
@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from tlbench.base import console
-from tlbench.base.columns import Column, FittedTable
 from tlbench.base.files import own_folder, write_json
-from tlbench.cli import hydra
+from tlbench.config.compose import with_data
 from tlbench.config.schema import Config
 from tlbench.data.datasets import Dataset
 from tlbench.inference import loaded
 from tlbench.inference.loaded import Loaded
-from tlbench.runs import metrics, plots, records
+from tlbench.runs import layout, metrics, plots
 from tlbench.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -29,7 +25,7 @@ log = logging.getLogger(__name__)
 ROUNDING = 1e-3
 # What training recorded on features of a lower precision may differ by so much from the model in float32.
 LOWER_PRECISION_ACCURACY = 0.01
-SHOWN_CLASSES, SHOWN_PAIRS, SHOWN_MISTAKES = 20, 10, 16
+SHOWN_MISTAKES = 16
 
 
 @dataclass(frozen=True)
@@ -46,34 +42,42 @@ class Comparison:
     explained: bool = False
 
 
-def evaluate(run: Run, overrides: list[str], *, every: bool, config_dir: str | None = None) -> int:
-    """Evaluate a run and leave what was found in its folder; 1 when the record is not repeated.
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found, and where it was written; folder: None where it could not be."""
+
+    results: dict[str, Any]
+    comparison: Comparison
+    folder: Path | None
+
+
+def evaluate(
+    run: Run, overrides: list[str], *, every: bool, config_dir: str | None = None
+) -> Evaluation:
+    """Evaluate a run and leave what was found in its folder.
 
     overrides: `data=...` and `data.key=value` words for other data with the same classes; every: on
     all of its images, not its test split alone.
     """
-    console.start_logging()
     classifier = loaded.load(run, _device(run))
-    cfg = hydra.with_data(classifier.cfg, overrides, config_dir)
-    recorded = records.image_ids(run.folder)
+    cfg = with_data(classifier.cfg, overrides, config_dir)
+    recorded = run.image_ids
     dataset = classifier.test_data(cfg, recorded.get("test"), every=every)
     rows, labels = dataset.splits["test"], dataset.labels_of("test")
     log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
-    probabilities = classifier.predict(dataset, rows)
+    probabilities = classifier.of_rows(dataset, rows)
     results = _results(labels, probabilities, dataset, cfg)
     if recorded:
         seen = np.isin(dataset.ids_of("test"), recorded["train"])
         results |= metrics.unseen(labels, probabilities, seen)
     comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
-    _say(results, comparison)
     try:
         folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
     except OSError as error:
-        place = error.filename or run.folder / "evaluation"
+        place = error.filename or run.folder / layout.EVALUATION
         log.warning("%s cannot be written (%s): figures only", place, error.strerror)
-        return 1
-    console.out.print(f"written to [path]{escape(str(folder))}[/]", soft_wrap=True)
-    return 1 if comparison.equal is False and not comparison.explained else 0
+        return Evaluation(results, comparison, None)
+    return Evaluation(results, comparison, folder)
 
 
 def _device(run: Run) -> str:
@@ -116,7 +120,7 @@ def _compare(
             False,
             "differs from the record: some of the images that the run was tested on are not there",
         )
-    old_labels, old = records.predictions(run.folder)
+    old_labels, old = run.tested()
     if old.shape != probabilities.shape or not np.array_equal(old_labels, labels):
         return Comparison(False, "differs from the record: predictions.npz is of other test images")
     difference = float(abs(old - probabilities).max())
@@ -158,13 +162,15 @@ def _changed(labels: np.ndarray, old: np.ndarray, new: np.ndarray) -> str:
 
 def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> str | None:
     """The first recorded figure that the recorded predictions do not give."""
-    recorded = run.metrics()
+    recorded = run.metrics
     now = metrics.metrics(labels, probabilities, run.class_names)
     for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1"):
         value = recorded.get(name)
         if name not in now:
             continue
-        if not isinstance(value, int | float) or not np.isclose(value, now[name], rtol=1e-6):
+        if not isinstance(value, int | float) or not np.isclose(
+            value, now[name], rtol=1e-6, atol=1e-5
+        ):
             return name
     return None
 
@@ -182,7 +188,7 @@ def _write(
 ) -> Path:
     """Pictures and evaluation.json, in RUN/evaluation/ or for other data in a folder of its name."""
     run = classifier.run
-    folder = own_folder(run.folder / "evaluation")
+    folder = own_folder(run.folder / layout.EVALUATION)
     if comparison.equal is None:
         root = Path(cfg.data.root or "").name
         words = (cfg.data.name, root, dataset.test_sha256[:8])
@@ -190,14 +196,17 @@ def _write(
         folder = own_folder(folder / name)
     title = f"{cfg.data.name}: accuracy {results['evaluation']:.4f}"
     plots.confusion_matrix(
-        np.array(results["confusion"]), dataset.class_names, title, folder / "confusion_matrix.png"
+        np.array(results["confusion"]),
+        dataset.class_names,
+        title,
+        folder / Path(layout.CONFUSION).name,
     )
     plots.reliability(
         {"bins": results["calibration_bins"]},
         f"calibration error {results['calibration_error']:.4f}",
-        folder / "reliability.png",
+        folder / layout.RELIABILITY,
     )
-    _draw_mistakes(dataset, probabilities, folder / "mistakes.png")
+    _draw_mistakes(dataset, probabilities, folder / layout.MISTAKES)
     facts = {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": {
@@ -212,7 +221,7 @@ def _write(
             "greatest_difference": comparison.greatest_difference,
         },
     }
-    write_json(folder / "evaluation.json", {**facts, **results})
+    write_json(folder / layout.EVALUATED, {**facts, **results})
     return folder
 
 
@@ -236,67 +245,3 @@ def _draw_mistakes(dataset: Dataset, probabilities: np.ndarray, path: Path) -> N
 def _shortened(name: str) -> str:
     name = console.printable(name)
     return name if len(name) <= 16 else name[:15] + "…"
-
-
-# ---------------------------------------------------------------- what is said
-
-
-def _say(results: dict[str, Any], comparison: Comparison) -> None:
-    console.out.print(_figures(results))
-    console.out.print(_classes_table(results["per_class"]))
-    if results["most_confused"]:
-        console.out.print(_pairs_table(results["most_confused"]))
-    style = {True: "good", False: "bad", None: "hint"}[comparison.equal]
-    console.out.print(Text(comparison.text), style="warn" if comparison.explained else style)
-
-
-def _figures(results: dict[str, Any]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    rows = {
-        "test images": f"{results['test_images']:,}",
-        "accuracy": f"{results['evaluation']:.4f}",
-        **({"unseen": words} if (words := metrics.say_unseen(results)) else {}),
-        **({"top 5": f"{top5:.4f}"} if (top5 := results.get("top5_accuracy")) else {}),
-        "macro F1": f"{results['macro_f1']:.4f}",
-        "loss": f"{results['evaluation_loss']:.4f}",
-        "calibration error": f"{results['calibration_error']:.4f}",
-    }
-    if "superclass_accuracy" in results:
-        rows["superclass accuracy"] = f"{results['superclass_accuracy']:.4f}"
-    for name, value in rows.items():
-        grid.add_row(name, f"[number]{value}[/]")
-    return grid
-
-
-def _classes_table(per_class: dict[str, dict[str, Any]]) -> FittedTable:
-    """Classes with the least F1 first; those without test images are left out."""
-    tested = [(name, c) for name, c in per_class.items() if c["images"]]
-    tested.sort(key=lambda item: item[1]["f1"] or 0.0)
-    more = len(tested) - SHOWN_CLASSES
-    caption = f"and {more} better ones, in evaluation.json" if more > 0 else ""
-    columns = [
-        Column("class", path=True),
-        Column("F1", "right"),
-        Column("precision", "right", rank=3),
-        Column("recall", "right", rank=2),
-        Column("images", "right", rank=1),
-    ]
-    rows = []
-    for name, c in tested[:SHOWN_CLASSES]:
-        figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
-        rows.append([console.printable(name), *figures, f"{c['images']:,}"])
-    return FittedTable(columns, rows, title="classes, the worst first", caption=caption)
-
-
-def _pairs_table(pairs: list[dict[str, Any]]) -> FittedTable:
-    columns = [
-        Column("true", path=True),
-        Column("taken for", path=True),
-        Column("images", "right"),
-        Column("of the class", "right", rank=1),
-    ]
-    rows = []
-    for pair in pairs[:SHOWN_PAIRS]:
-        names = (console.printable(pair["true"]), console.printable(pair["predicted"]))
-        rows.append([*names, f"{pair['images']:,}", f"{pair['share']:.0%}"])
-    return FittedTable(columns, rows, title="most confused")

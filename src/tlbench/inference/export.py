@@ -1,4 +1,4 @@
-"""The verb export: a finished run's model written for other runtimes, each checked in its own.
+"""A finished run's model written for other runtimes, each checked in its own.
 
 Every export takes float32 pixels in 0-255, any number of images at once, and gives probabilities.
 """
@@ -9,29 +9,24 @@ import shutil
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
-from rich.text import Text
 
-from tlbench.base import console
-from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import ExportError
 from tlbench.base.files import TEMPORARY, file_facts, own_folder, write_json
-from tlbench.cli import hydra
+from tlbench.config.compose import with_data
 from tlbench.data.datasets import Dataset
 from tlbench.inference import converters, loaded
 from tlbench.inference.converters import Predict
 from tlbench.inference.formats import Format
 from tlbench.inference.loaded import Loaded
-from tlbench.networks.hardware import muted_stderr
-from tlbench.runs import metrics
+from tlbench.runs import layout, metrics
 from tlbench.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -82,21 +77,24 @@ class Export:
     refusal: str | None
 
 
+Silence = Callable[[], AbstractContextManager[None]]  # for what converters say of themselves
+
+
 def export(
     run: Run,
     formats: list[Format],
     overrides: list[str],
     limits: Limits,
     config_dir: str | None = None,
-) -> int:
-    """Write, check and keep each export; 1 when one was refused and its folder not written.
+    silence: Silence = contextlib.nullcontext,
+) -> tuple[list[Export], list[str]]:
+    """Write, check and keep each export; those that were made, and a line for each that was not kept.
 
-    overrides: `data.key=value` words, such as data.root where the data has moved. Raises ExportError
-    when no format can hold the model.
+    overrides: `data.key=value` words, such as data.root where the data has moved; silence: a context in which
+    converters and runtimes do their work. Raises ExportError when no format can hold the model.
     """
-    console.start_logging()
     classifier = loaded.load(run, "cpu")  # exact float32, which a GPU's fast paths are not
-    dataset = classifier.dataset(hydra.with_data(classifier.cfg, overrides, config_dir))
+    dataset = classifier.dataset(with_data(classifier.cfg, overrides, config_dir))
     sample = _sample(classifier, dataset, limits.images)
     log.info("Comparing on %d test images of %s", len(sample.labels), classifier.cfg.data.name)
     done: list[Export] = []
@@ -104,34 +102,35 @@ def export(
     for form in formats:
         log.info("Exporting to %s", form.label)
         try:
-            done.append(_export(classifier, dataset, sample, form, limits))
+            done.append(_export(classifier, dataset, sample, form, limits, silence))
         except ExportError as error:
             failures.append(str(error))
     if not done:
         raise ExportError(" ".join(failures))
-    _say(done)
-    failures += [export.refusal for export in done if export.refusal]
-    for failure in failures:
-        log.warning("%s", failure)
-    return 1 if failures else 0
+    return done, failures + [export.refusal for export in done if export.refusal]
 
 
 def _export(
-    classifier: Loaded, dataset: Dataset, sample: Sample, form: Format, limits: Limits
+    classifier: Loaded,
+    dataset: Dataset,
+    sample: Sample,
+    form: Format,
+    limits: Limits,
+    silence: Silence,
 ) -> Export:
     """Write one export, read it back, compare it; it takes its place only if it passes."""
-    target = classifier.run.folder / "exports" / form.label
+    target = classifier.run.folder / layout.EXPORTS / form.label
     with _replacing(target) as (folder, keep):
         path = folder / form.file
-        with _worded(f"{form.label} cannot hold this model"):
-            converters.write(form, classifier.model, lambda: _calibration(dataset), path)
-        with _worded(f"{form.label} was written but does not run"):
+        with _worded(f"{form.label} cannot hold this model"), silence():
+            converters.write(form, classifier.keras, lambda: _calibration(dataset), path)
+        with _worded(f"{form.label} was written but does not run"), silence():
             parity = _compare(converters.read(form, path), sample)
         refusal = _refusal(form, parity, limits)
         size = _size_bytes(path)
         if refusal is None:
-            write_json(folder / "class_names.json", classifier.run.class_names)
-            write_json(folder / "export.json", _facts(classifier, form, size, parity, limits))
+            write_json(folder / layout.CLASS_NAMES, classifier.run.class_names)
+            write_json(folder / layout.EXPORT, _facts(classifier, form, size, parity, limits))
             keep()
     return Export(form, target, parity, size, refusal)
 
@@ -158,11 +157,9 @@ def _replacing(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 @contextlib.contextmanager
 def _worded(failure: str) -> Iterator[None]:
-    """Silence converters and runtimes, which report on themselves; whatever they raise: ExportError."""
+    """Whatever converters and runtimes raise: ExportError."""
     try:
-        with muted_stderr(), contextlib.redirect_stdout(None), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except Exception as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ExportError(f"{failure} ({reason}).") from error
@@ -268,47 +265,3 @@ def _versions(form: Format) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
-
-
-def _say(exports: list[Export]) -> None:
-    """The table, what quantizing costs, and where the kept ones are."""
-    console.out.print(_table(exports))
-    for one in exports:
-        if one.form.quantized:
-            cost = one.parity.accuracy_of_model - one.parity.accuracy
-            console.out.print(f"{one.form.label} costs {cost:.4f} of accuracy", soft_wrap=True)
-    for one in exports:
-        if not one.refusal:
-            path = escape(str(one.folder / one.form.file))
-            console.out.print(f"kept [path]{path}[/]", soft_wrap=True)
-
-
-COLUMNS = (
-    Column("format"),
-    Column("difference", "right", rank=1),
-    Column("same class", "right", rank=4),
-    Column("accuracy", "right", rank=2),
-    Column("size", "right", rank=3),
-    Column("latency", "right", rank=5),
-    Column(""),
-)
-
-
-def _table(exports: list[Export]) -> FittedTable:
-    parity = exports[0].parity
-    rows: list[list[str | Text]] = [
-        [
-            one.form.label,
-            f"{one.parity.greatest_difference:.1e}",
-            f"{one.parity.top_class_agreement:.2%}",
-            f"{one.parity.accuracy:.4f}",
-            f"{one.bytes / 1e6:,.2f} MB",
-            f"{one.parity.latency_ms:.2f} ms",
-            Text("refused", "bad") if one.refusal else Text("kept", "good"),
-        ]
-        for one in exports
-    ]
-    caption = (
-        f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images"
-    )
-    return FittedTable(COLUMNS, rows, caption=caption)

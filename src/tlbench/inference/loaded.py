@@ -28,12 +28,17 @@ class Loaded:
 
     run: Run
     cfg: Config
-    model: keras.Model  # (batch, size, size, 3) in 0-255 -> (batch, classes) probabilities
+    keras: keras.Model  # (batch, size, size, 3) in 0-255 -> (batch, classes) probabilities
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes in label order."""
+        return self.run.class_names
 
     @property
     def size(self) -> int:
         """The side, in pixels, of the square images that the model takes."""
-        return self.model.input_shape[1]
+        return self.keras.input_shape[1]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of a batch of any length; images: (n, size, size, 3) in 0-255."""
@@ -47,7 +52,7 @@ class Loaded:
         """Images at a time: what their size lets into memory, whatever the model was trained with."""
         return max(1, min(BATCH_IMAGES, BATCH_BYTES // (self.size * self.size * 3 * 4)))
 
-    def predict(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    def of_rows(self, dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         """Probabilities of rows of a data set in their order, (rows, classes) float32."""
         step = self.batch_size
         batches = [rows[i : i + step] for i in range(0, len(rows), step)]
@@ -61,8 +66,8 @@ class Loaded:
     @functools.cached_property
     def _graph(self) -> tf.types.experimental.GenericFunction:
         """The model as one graph, traced once for batches of every length."""
-        signature = tf.TensorSpec((None, *self.model.input_shape[1:]), tf.float32)
-        call = functools.partial(self.model, training=False)
+        signature = tf.TensorSpec((None, *self.keras.input_shape[1:]), tf.float32)
+        call = functools.partial(self.keras, training=False)
         return tf.function(lambda images: call(images), input_signature=[signature])
 
     def dataset(self, cfg: Config) -> Dataset:
@@ -88,10 +93,10 @@ class Loaded:
             sources.check(cfg.data)  # a folder too high up has a better reason
             raise
         dataset = read()
-        if dataset.images.shape != self.model.input_shape[1:]:
+        if dataset.images.shape != self.keras.input_shape[1:]:
             raise DataError(
                 f"{cfg.data.name} has images of {_size(dataset.images.shape)}, but the model of "
-                f"{self.run.folder} takes {_size(self.model.input_shape[1:])}."
+                f"{self.run.folder} takes {_size(self.keras.input_shape[1:])}."
             )
         return _in_order_of(self.run.class_names, dataset)
 
@@ -102,7 +107,7 @@ def load(run: Run, device: str) -> Loaded:
     Nothing in the folder is executed. Raises RunError when the model is no Keras model, asks for code
     of its own, or does not fit the run's classes.
     """
-    cfg = run.config_for_reading()
+    cfg = run.config()
     prepare(device, cfg.seed)
     try:
         _check_archive(run.model)

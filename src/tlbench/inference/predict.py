@@ -1,67 +1,27 @@
-"""The verb predict: image files -> the classes that a finished run takes them for."""
+"""Image files -> the classes that a finished run takes them for. No TensorFlow until something is classified."""
 
 import glob
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from rich.markup import escape
 
-from tlbench.base import console
 from tlbench.base.errors import DataError
 from tlbench.data import images, pictures
 from tlbench.data.pictures import Found
-from tlbench.inference import loaded, sinks
-from tlbench.inference.loaded import Loaded
-from tlbench.inference.sinks import Prediction
-from tlbench.runs.run import Run
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from tlbench.inference.loaded import Loaded
 
 
-def predict(run: Run, words: list[str], *, top: int, json: str | None, csv: str | None) -> int:
-    """Classify what the words name; 1 when something could not be read and the rest went on.
+class Prediction(NamedTuple):
+    """One image file and its most probable classes with their probabilities, the best first."""
 
-    words: files, folders and glob patterns; top: classes per image; json, csv: a file, "-" for stdout,
-    or None. Raises DataError when nothing could be read.
-    """
-    console.start_logging()
-    found = find(words)
-    paths, problems = found.pictures, found.unreadable
-    if left_out := pictures.left_out(found.others):
-        log.warning("%s", left_out)
-    for problem in problems:
-        log.warning("%s", console.printable(problem))
-    if not paths:
-        raise DataError(
-            "There is no image to classify. Name image files or folders that hold some."
-        )
-    classifier = loaded.load(run, "auto")
-    top = min(top, len(run.class_names))
-    unreadable = len(problems)
-    with (
-        sinks.opened(json, csv, top) as targets,
-        console.progress("classifying", len(paths), "img") as advance,
-    ):
-        for batch, wrong in _batches(classifier, paths):
-            for line in wrong:
-                log.warning("%s", console.printable(line))
-            for prediction in _classified(classifier, batch, top):
-                for target in targets:
-                    target.add(prediction)
-            unreadable += len(wrong)
-            advance(len(batch) + len(wrong))
-        if unreadable - len(problems) == len(paths):
-            raise DataError("None of the files is a readable image.")
-    for written in (json, csv):
-        if written and written != sinks.STDOUT:
-            console.out.print(f"written to [path]{escape(written)}[/]", soft_wrap=True)
-    if unreadable:
-        log.warning("%d of %d could not be read", unreadable, len(paths) + len(problems))
-    return 1 if unreadable or found.missed else 0
+    path: Path
+    best: list[tuple[str, float]]
 
 
 def find(words: list[str]) -> Found:
@@ -96,11 +56,13 @@ def _matches(pattern: str) -> list[Path]:
     return [path for path in found if not any(map(pictures.hidden, {*path.parts} - typed))]
 
 
-Batch = list[tuple[Path, np.ndarray]]
+# ---------------------------------------------------------------- classifying
 
 
-def _batches(classifier: Loaded, paths: list[Path]) -> Iterator[tuple[Batch, list[str]]]:
-    """Decoded images, and a line for each unreadable one, batch after batch.
+def predicted(
+    classifier: "Loaded", paths: Sequence[Path], top: int
+) -> Iterator[tuple[list[Prediction], list[str]]]:
+    """The `top` classes of image files, and a line for each unreadable one, batch after batch.
 
     The next batch is decoded while the caller works on one; there are never more than two in memory.
     """
@@ -118,7 +80,11 @@ def _batches(classifier: Loaded, paths: list[Path]) -> Iterator[tuple[Batch, lis
         coming = start(0)
         for first in range(0, len(paths), step):
             current, coming = coming, start(first + step)
-            yield _finished(current)
+            batch, wrong = _finished(current)
+            yield _classified(classifier, batch, top), wrong
+
+
+Batch = list[tuple[Path, np.ndarray]]
 
 
 def _finished(decoding: list[tuple[Path, Future[np.ndarray]]]) -> tuple[Batch, list[str]]:
@@ -132,11 +98,13 @@ def _finished(decoding: list[tuple[Path, Future[np.ndarray]]]) -> tuple[Batch, l
     return batch, wrong
 
 
-def _classified(classifier: Loaded, batch: Batch, top: int) -> Iterator[Prediction]:
+def _classified(classifier: "Loaded", batch: Batch, top: int) -> list[Prediction]:
     if not batch:
-        return
-    names = classifier.run.class_names
-    pixels = np.stack([image for _, image in batch])
-    for (path, _), row in zip(batch, classifier.probabilities(pixels), strict=True):
+        return []
+    names = classifier.class_names
+    found = classifier.probabilities(np.stack([image for _, image in batch]))
+    predictions = []
+    for (path, _), row in zip(batch, found, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
-        yield Prediction(path, [(names[i], float(row[i])) for i in best])
+        predictions.append(Prediction(path, [(names[i], float(row[i])) for i in best]))
+    return predictions

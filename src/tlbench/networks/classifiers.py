@@ -5,27 +5,26 @@ Built of Keras's own layers only, so that a saved model loads in plain Keras and
 
 import difflib
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tlbench.base.draws import seed_for
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config import schema
-from tlbench.config.schema import Config
-from tlbench.networks import weights
+from tlbench.config.schema import Config, Head, Preprocessing
+from tlbench.networks import backbones
 from tlbench.networks.hardware import keras
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """One network in three views that share their weights."""
+    """One network, cut in two at the pooled features; its views share their weights."""
 
     model: keras.Model  # (batch, height, width, 3) in 0-255 -> (batch, classes) probabilities
     backbone: (
         keras.Model
     )  # the pretrained network inside it, (batch, height, width, 3) -> maps of features
     head: keras.Model  # (batch, features) -> (batch, classes): what follows the pooled features
+    pooled: keras.KerasTensor  # the features within the model
 
     def set_trainable(self, trainable: bool | str) -> None:
         """Train every layer, the head only, or the backbone from the named layer on."""
@@ -37,8 +36,7 @@ class Classifier:
     @property
     def features(self) -> keras.Model:
         """The network from pixels to pooled features, (batch, features)."""
-        pooled = self.model.get_layer("global_average_pooling2d").output
-        return keras.Model(self.model.input, pooled, name="features")
+        return keras.Model(self.model.input, self.pooled, name="features")
 
     @property
     def parameters(self) -> int:
@@ -53,12 +51,11 @@ def check_layers(cfg: Config) -> None:
     """Refuse a stage that begins at no layer of the backbone, before weights or images are read."""
     names = [s.trainable for s in cfg.strategy.stages if isinstance(s.trainable, str)]
     if names:
-        named = (
-            cfg.backbone
-            if cfg.backbone.application is None
-            else replace(cfg.backbone, weights=None)
-        )
-        backbone = _backbone(named)
+        # Of a file the weights are the network, else they cost a download and name nothing.
+        own = cfg.backbone.builder == "file"
+        backbone = backbones.build(
+            cfg.backbone if own else replace(cfg.backbone, weights=None)
+        ).model
         for name in names:
             _layer_number(backbone, name)
 
@@ -83,53 +80,23 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
     settings do not fit keras.applications, WeightsError when its weights do not fit it.
     """
     keras.utils.set_random_seed(seed_for(cfg.seed, "backbone"))
-    backbone = _backbone(cfg.backbone)
+    backbone = backbones.build(cfg.backbone)
     # Again: the head starts alike whatever was drawn for the backbone.
     keras.utils.set_random_seed(seed_for(cfg.seed, "head"))
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
-    x = backbone(_enlarge(x, cfg.backbone.image_size))
-    features = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")(x)
+    x = backbone.model(_enlarge(x, cfg.backbone.image_size))
+    features = backbones.pooled(x, backbone.others, cfg.backbone.pooling)
     layers = _head_layers(cfg.head, classes)
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
-    classifier = Classifier(model, backbone, head)
+    classifier = Classifier(model, backbone.model, head, features)
     classifier.set_trainable(cfg.strategy.stages[0].trainable)
     return classifier
 
 
-def _backbone(cfg: schema.Backbone) -> keras.Model:
-    if cfg.application is None:
-        return weights.as_backbone(cfg.weights or "", cfg.image_size)
-    function = _application(cfg.application)
-    shape = (cfg.image_size, cfg.image_size, 3)
-    downloaded = "imagenet" if cfg.weights == "imagenet" else None
-    options = dict(cfg.arguments)
-    for name in options:
-        if name not in inspect.signature(function).parameters:
-            known = inspect.signature(function).parameters
-            raise ConfigError(
-                f"Unknown setting 'backbone.arguments.{name}'. {suggest(name, known)}"
-            )
-    try:
-        backbone = function(include_top=False, weights=downloaded, input_shape=shape, **options)
-    except Exception as error:
-        raise weights.explain_build_failure(cfg, error) from error
-    if cfg.weights is not None and downloaded is None:
-        weights.load(backbone, function, cfg.weights)
-    return backbone
-
-
-def _application(name: str) -> Callable[..., keras.Model]:
-    """The builder function of this name in keras.applications, and nothing else."""
-    builders = [n for n, value in vars(keras.applications).items() if inspect.isfunction(value)]
-    if name not in builders:
-        raise ConfigError(f"Unknown backbone.application '{name}'. {suggest(name, builders)}")
-    return getattr(keras.applications, name)
-
-
-def _preprocess(pixels: Any, cfg: schema.Preprocessing | None) -> Any:
+def _preprocess(pixels: Any, cfg: Preprocessing | None) -> Any:
     """(pixels - mean) / std in the channel order that the backbone was pretrained with."""
     if cfg is None:
         return pixels
@@ -150,7 +117,7 @@ def _enlarge(x: Any, size: int) -> Any:
     return keras.layers.Resizing(size, size, name="resizing")(x)
 
 
-def _head_layers(cfg: schema.Head, classes: int) -> list[keras.layers.Layer]:
+def _head_layers(cfg: Head, classes: int) -> list[keras.layers.Layer]:
     layers: list[keras.layers.Layer] = []
     try:
         keras.activations.get(cfg.activation)

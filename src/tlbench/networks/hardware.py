@@ -4,43 +4,33 @@ TensorFlow is imported here first, quietly, so a module that needs it imports th
 """
 
 import contextlib
-import gc
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tlbench.base.errors import DeviceError
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from tlbench.base.muted import muted_stderr
 
 
 @contextlib.contextmanager
-def muted_stderr() -> Iterator[None]:
-    """Drop what C++ libraries write to file descriptor 2: Python's own stderr cannot catch that."""
-    sys.stderr.flush()
-    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+def _quiet() -> Iterator[None]:
+    """TensorFlow reports missing CUDA drivers while it is imported, and reads once how much it is to say later."""
+    asked = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        yield
+        with muted_stderr():
+            yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+        if not asked:
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
 
 
-# The garbage collector would go through all that is imported, now and ever again, and none of it goes.
-gc.disable()
-# TensorFlow reports missing CUDA drivers there, on every machine without them.
-with muted_stderr():
+with _quiet():
     import keras
     import tensorflow as tf
 
     _GPUS = tf.config.list_physical_devices("GPU")
-gc.freeze()
-gc.enable()
-
 
 BFLOAT16_FLAGS = frozenset(["amx_bf16", "avx512_bf16"])  # processors that multiply it natively
 

@@ -1,42 +1,36 @@
 """The layer table and parameter counts of a classifier, as in the report's figures."""
 
-from rich import box
-from rich.table import Table
-
-from tlbench.base import console
-from tlbench.base.errors import DataError
-from tlbench.config import schema
-from tlbench.data import sources
+from tlbench.base.columns import Column, FittedTable
+from tlbench.config.schema import Config
 from tlbench.networks.classifiers import Classifier, build
-from tlbench.networks.hardware import prepare
+
+COLUMNS = (
+    Column("layer"),
+    Column("output shape"),
+    Column("parameters", "right"),
+    Column("trained", rank=1),
+)
 
 
-def summary(cfg: schema.Config) -> None:
-    """Build what `train` would build, with random weights, and print its layers."""
-    prepare(cfg.device, cfg.seed)
-    names = sources.class_names(cfg.data)
-    if len(names) < 2:
-        raise DataError(
-            f"{cfg.data.root or cfg.data.name} holds {len(names)} class; expected at least 2."
-        )
+def summary(cfg: Config, classes: int) -> FittedTable:
+    """The layers of what `train` would build, with random weights."""
     size = cfg.data.image_size or cfg.backbone.image_size
-    cfg.backbone.weights = None  # counts do not depend on them, and nothing is to be downloaded
-    console.out.print(layer_table(build(cfg, (size, size, 3), len(names))))
+    if cfg.backbone.builder != "file":
+        cfg.backbone.weights = None  # counts do not depend on them, and nothing is to be downloaded
+    return layer_table(build(cfg, (size, size, 3), classes))
 
 
-def layer_table(classifier: Classifier) -> Table:
+def layer_table(classifier: Classifier) -> FittedTable:
     """Layers with their output shapes and parameters, and the totals."""
-    total, trainable = classifier.parameters, classifier.trainable_parameters
-    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
-    table.add_column("layer", footer="\n".join(["total", "trainable", "non-trainable"]))
-    table.add_column("output shape", footer="")
-    counts = "\n".join(f"{n:,}" for n in (total, trainable, total - trainable))
-    table.add_column("parameters", footer=counts, justify="right")
-    table.add_column("trained", footer="")
+    rows = []
     for layer in classifier.model.layers:
         shape = ", ".join(str(n) for n in layer.output.shape[1:])
-        table.add_row(layer.name, f"({shape})", f"{layer.count_params():,}", _trained(layer))
-    return table
+        rows.append([layer.name, f"({shape})", f"{layer.count_params():,}", _trained(layer)])
+    total, trainable = classifier.parameters, classifier.trainable_parameters
+    sums = {"total": total, "trainable": trainable, "non-trainable": total - trainable}
+    rows.append([""] * len(COLUMNS))
+    rows += [[name, "", f"{count:,}", ""] for name, count in sums.items()]
+    return FittedTable(COLUMNS, rows)
 
 
 def _trained(layer: object) -> str:

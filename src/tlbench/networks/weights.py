@@ -9,20 +9,21 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tlbench.base.errors import ConfigError, RunError, TlbenchError, WeightsError
-from tlbench.config import schema
+from tlbench.base.errors import RunError, TlbenchError, WeightsError, first_line
 from tlbench.networks.hardware import keras
 from tlbench.runs.run import Run
 
+Whole = Callable[..., keras.Model]
 LayerWeights = list[
     tuple[str, list[np.ndarray]]
 ]  # (layer name, its arrays), in the network's order
 
 
-def load(backbone: keras.Model, application: Callable[..., keras.Model], path: str) -> None:
+def load(backbone: keras.Model, path: str, whole: Whole | None = None) -> None:
     """Put the weights of a file into a backbone, layer by layer.
 
-    Layers are matched by name, or by order where a file's names are other; layers of the file that
+    path: a Keras weights or model file, or the folder of a run; whole: makes the network with its top, for files
+    that name no layers. Layers are matched by name, or by order where a file's names are other; layers of the file that
     the backbone lacks (a top) are left out. Raises WeightsError naming the first layer that does
     not fit.
     """
@@ -37,12 +38,12 @@ def load(backbone: keras.Model, application: Callable[..., keras.Model], path: s
             f"backbone.weights={path} does not exist. Expected imagenet, null, a Keras file or a run folder."
         )
     try:
-        found = _read(file, backbone, application)
+        found = _read(file, backbone, whole)
     except TlbenchError:
         raise
     except Exception as error:  # h5py, zipfile and Keras each raise their own for a damaged file
         raise WeightsError(
-            f"backbone.weights={path} is no Keras weights or model file ({_first_line(error)})."
+            f"backbone.weights={path} is no Keras weights or model file ({first_line(error)})."
         ) from error
     _check_finite([array for _, arrays in found for array in arrays], path)
     _assign(backbone, found, path)
@@ -69,7 +70,7 @@ def as_backbone(path: str, image_size: int) -> keras.Model:
     except Exception as error:  # h5py, zipfile and Keras each raise their own
         raise WeightsError(
             f"backbone.weights={path} cannot be the backbone for images of {image_size} pixels "
-            f"({_first_line(error)})."
+            f"({first_line(error)})."
         ) from error
     _check_finite(backbone.get_weights(), path)
     if len(backbone.output_shape) != 4:
@@ -106,39 +107,16 @@ def digest(model: keras.Model) -> str:
     return sha.hexdigest()
 
 
-def explain_build_failure(cfg: schema.Backbone, error: Exception) -> TlbenchError:
-    """What a user can do when keras.applications refuses to build a backbone."""
-    text = _first_line(error)
-    if "fetch failure" in text or "urlopen" in text:
-        return WeightsError(
-            f"backbone.weights=imagenet could not be downloaded for {cfg.application} ({text}). Set "
-            "backbone.weights to a Keras weights file or an earlier run, or to null for random weights."
-        )
-    if least := re.search(r"[Ii]nput size must be at least (\d+)x", text):
-        return ConfigError(
-            f"backbone.image_size={cfg.image_size} is too small for {cfg.application}. "
-            f"Expected at least {least[1]}."
-        )
-    return ConfigError(f"backbone {cfg.name}: keras.applications.{cfg.application} refuses: {text}")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".:")
-
-
-def _read(
-    file: Path, backbone: keras.Model, application: Callable[..., keras.Model]
-) -> LayerWeights:
+def _read(file: Path, backbone: keras.Model, whole: Whole | None) -> LayerWeights:
     if h5py.is_hdf5(file):
         _check_links(file)
     if file.suffix == ".keras":
         return _of_model(keras.models.load_model(file, compile=False, safe_mode=True), backbone)
     if file.name.endswith(".weights.h5"):
-        return _of_weights_file(file, backbone, application)
+        return _of_weights_file(file, backbone, whole)
     with h5py.File(file) as opened:
-        whole = "model_config" in opened.attrs
-    if whole:  # the weights of a network inside it lie there without their layers' names
+        is_model = "model_config" in opened.attrs
+    if is_model:  # the weights of a network inside it lie there without their layers' names
         return _of_model(keras.models.load_model(file, compile=False, safe_mode=True), backbone)
     with h5py.File(file) as opened:
         group = opened.get("model_weights", opened)
@@ -199,9 +177,7 @@ def _layers(model: keras.Model) -> LayerWeights:
     return [(layer.name, layer.get_weights()) for layer in model.layers if layer.weights]
 
 
-def _of_weights_file(
-    file: Path, backbone: keras.Model, application: Callable[..., keras.Model]
-) -> LayerWeights:
+def _of_weights_file(file: Path, backbone: keras.Model, whole: Whole | None) -> LayerWeights:
     """Keras 3 weights files name no layers, so they are loaded into a network of the same shape."""
     try:
         backbone.load_weights(file)
@@ -216,15 +192,15 @@ def _of_weights_file(
             continue
         finally:
             part.unlink()
-    if classes := _classes_of(file):
+    if whole and (classes := _classes_of(file)):
         try:
-            full = application(include_top=True, weights=None, classes=classes)
+            full = whole(include_top=True, weights=None, classes=classes)
             full.load_weights(file)
             return _layers(full)
         except ValueError as full_network:
             reason = full_network
     raise WeightsError(
-        f"backbone.weights={file} does not fit {backbone.name}: {_first_line(reason)}"
+        f"backbone.weights={file} does not fit {backbone.name}: {first_line(reason)}"
     ) from reason
 
 

@@ -1,6 +1,5 @@
 """Two configurations on one test set: is the difference of their accuracies more than chance?"""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from rich.text import Text
 from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import RunError
 from tlbench.report.rows import Row
-from tlbench.runs import records
+from tlbench.report.statistics import mcnemar, paired_interval
 from tlbench.runs.results import Result
 
 CERTAIN = 0.05  # of McNemar's p, below which a difference is called one
@@ -36,11 +35,8 @@ class Pair:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the paired difference: Agresti and Min (2005), half an image a cell."""
-        n, gain, loss = self.images + 2, self.only_a + 0.5, self.only_b + 0.5
-        middle = (gain - loss) / n
-        half = 1.959964 * math.sqrt((gain + loss) - (gain - loss) ** 2 / n) / n
-        return max(-1.0, middle - half), min(1.0, middle + half)
+        """95 % interval of the paired difference."""
+        return paired_interval(self.only_a, self.only_b, self.images)
 
     @property
     def p(self) -> float:
@@ -63,16 +59,6 @@ class Comparison:
             for p in self.pairs
         ]
         return {"a": self.a, "b": self.b, "pairs": pairs}
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p: how likely so uneven a split of the differing images is by fair coin."""
-    n, few = only_a + only_b, min(only_a, only_b)
-    term = total = 1  # binomial coefficients grow beyond floats: whole numbers until the division
-    for i in range(few):
-        term = term * (n - i) // (i + 1)
-        total += term
-    return min(1.0, 2 * total / 2**n)
 
 
 def compare(a: Row, b: Row) -> Comparison:
@@ -103,7 +89,7 @@ def _matched(a: Row, b: Row) -> list[tuple[Result, Result]]:
 
 
 def _pair(a: Result, b: Result) -> Pair:
-    (labels, ours), (others, theirs) = (records.predictions(run.folder) for run in (a, b))
+    (labels, ours), (others, theirs) = (result.run.tested() for result in (a, b))
     if not np.array_equal(labels, others):
         raise RunError(f"{a.folder} and {b.folder} were tested on different images.")
     right_a, right_b = (found.argmax(axis=1) == labels for found in (ours, theirs))

@@ -14,13 +14,15 @@ import numpy as np
 from tlbench import __version__
 from tlbench.base.console import GREEN, PALETTE, VERMILION
 from tlbench.base.errors import RunError
-from tlbench.config.schema import counts
+from tlbench.config.identity import SEED, counts
 from tlbench.report import comparison, svg, tables
 from tlbench.report.comparison import Comparison
 from tlbench.report.rows import Row
 from tlbench.report.svg import text
-from tlbench.runs import metrics, records
-from tlbench.runs.results import PUBLISHED, Result, is_number
+from tlbench.runs import metrics
+from tlbench.runs.layout import CURVES_OF_HISTORY
+from tlbench.runs.published import FIGURES as PUBLISHED
+from tlbench.runs.results import Result, is_number
 
 Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
 
@@ -208,12 +210,12 @@ def _curves(members: Sequence[Numbered]) -> tuple[str, str]:
     for number, row in members:
         for run in row.runs:
             try:
-                histories.append((number, row, records.history(run.folder)))
+                histories.append((number, row, run.run.epochs()))
             except RunError as error:
                 missing.append(_note(str(error)))
     charts = []
     for key, title in zip(
-        records.CURVES,
+        CURVES_OF_HISTORY,
         ("Training accuracy", "Validation accuracy", "Training loss", "Validation loss"),
         strict=True,
     ):
@@ -287,7 +289,7 @@ def _counts(row: Row, classes: int) -> np.ndarray:
     """Confusion counts, (classes, classes), summed over the runs of a row."""
     total = np.zeros((classes, classes), np.int64)
     for run in row.runs:
-        labels, probabilities = records.predictions(run.folder)
+        labels, probabilities = run.run.tested()
         if probabilities.shape[1] != classes:
             raise RunError(f"{run.folder / 'predictions.npz'} has other classes than the run.")
         total += metrics.confusion(labels, probabilities.argmax(axis=1), classes)
@@ -302,7 +304,7 @@ def _differences(finished: Sequence[Numbered]) -> str:
     keys = sorted({key for _, row in finished for key in row.first.settings})
     lines = []
     for key in keys:
-        if key == "seed" or key.startswith(SILENT) or not counts(key):
+        if key == SEED or key.startswith(SILENT) or not counts(key):
             continue
         values = [_setting(row.first.settings.get(key, "-")) for _, row in finished]
         if len(set(values)) > 1:
@@ -334,7 +336,7 @@ def _run(number: int, name: str, run: Result) -> str:
         "folder": run.folder,
         "status": f"{run.status}: {run.reason}" if run.reason else run.status,
         "command": manifest.get("command"),
-        "seed": run.settings.get("seed"),
+        "seed": run.settings.get(SEED),
         "started": manifest.get("started"),
         "machine": ", ".join(
             str(v) for k in ("processor", "device", "precision") if (v := hardware.get(k))

@@ -1,6 +1,5 @@
 """Results -> rows of a table: chosen, named by what differs, seeds merged. No TensorFlow."""
 
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config.schema import counts
+from tlbench.config.identity import SEED, counts
+from tlbench.report.statistics import wilson
+from tlbench.runs import published
 from tlbench.runs.results import FIGURES, Result
 
 MORE_IS_BETTER = ("accuracy", "val_accuracy", "evaluation", "images_per_second")
@@ -42,7 +43,7 @@ class Row:
     @property
     def count(self) -> str:
         """How many runs: "3 seeds", or "3 runs" where a seed occurs twice."""
-        seeds = {run.settings.get("seed") for run in self.runs}
+        seeds = {run.settings.get(SEED) for run in self.runs}
         return f"{len(self.runs)} {'seeds' if len(seeds) == len(self.runs) else 'runs'}"
 
     @property
@@ -56,21 +57,10 @@ class Row:
 
     def verdict(self, tolerance: float) -> list[str] | None:
         """The figures that miss the published row: [] is PASS, None: nothing to compare."""
-        published = self.first.published
-        if published is None or not all(run.comparable for run in self.runs):
+        row = self.first.published
+        if row is None or not all(run.comparable for run in self.runs):
             return None
-        parameters, evaluation = self.figures["parameters"], self.figures["evaluation"]
-        misses = [] if parameters == published["parameters"] else ["parameters"]
-        if evaluation is None or round(abs(evaluation - published["evaluation"]), 9) > tolerance:
-            misses.append("evaluation")
-        return misses
-
-
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share of n trials, 95 % for the z given."""
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+        return published.misses(self.figures, row, tolerance)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -203,8 +193,8 @@ def _telling(results: Sequence[Result], *, seeds: bool) -> str | None:
     keys = {key for result in results for key in result.settings}
     # Where two data sets lie may be all that a reader knows them by.
     silent = {key for key in keys if not counts(key) and key != "data.root"}
-    rest = sorted(keys - set(TELLING) - silent - {"seed"})
-    for options in (TELLING, rest, ["seed"] if seeds else []):
+    rest = sorted(keys - set(TELLING) - silent - {SEED})
+    for options in (TELLING, rest, [SEED] if seeds else []):
         values = {key: {str(r.settings.get(key)) for r in results} for key in options}
         best = max(options, key=lambda key: len(values[key]), default=None)
         if best and len(values[best]) > 1:

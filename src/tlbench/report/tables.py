@@ -15,17 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 from tlbench.base import console
-from tlbench.base.files import CsvLines
+from tlbench.base.files import CsvLines, inert
 from tlbench.report.rows import Row
-from tlbench.runs.results import FIGURES, PUBLISHED, Result
+from tlbench.runs.published import FIGURES as PUBLISHED
+from tlbench.runs.published import NOT_COMPARED, TOLERANCE
+from tlbench.runs.results import FIGURES, Result
 
-TOLERANCE = 0.02  # of the test accuracy against the published one
 # In Markdown: \ ` * ~ [ ] < > & | ! anywhere, the colon of a URL, www., the @ of an address, _ at a word's edge.
 ACTIVE = re.compile(r"[\\`*~\[\]<>&|!@]|:(?=//)|(?<=www)\.|(?<!\w)_|_(?!\w)", re.I)
-NOT_COMPARED = (
-    "Runs of a published configuration on another task than its own (all of CIFAR-100's 20 "
-    "superclasses, ImageNet weights, 224 pixels) are not compared with it."
-)
 
 
 # ---------------------------------------------------------------- figures as text
@@ -276,15 +273,6 @@ def comma_separated(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
-
-
-def inert(text: str) -> str:
-    """Text for a cell of a CSV file: no spreadsheet takes it for a formula, no terminal for a command.
-
-    What would begin a formula gets an apostrophe before it, as OWASP advises.
-    """
-    text = console.printable(text)
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from tlbench.base import files
 from tlbench.base.errors import RunError
+from tlbench.config.migrations import FORMAT
+from tlbench.runs.layout import MANIFEST
 
-NAME = "manifest.json"
-FORMAT = 1  # of the folder; a newer one is refused by older versions
 STATES = ("running", "completed", "failed", "interrupted")
 RECORDS = (
     *("data", "hardware", "versions", "weights", "features", "batch_norm", "files"),
@@ -41,12 +41,12 @@ def begun(command: str, config_hash: str, facts: Mapping[str, object]) -> Manife
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Put a manifest with its checksum into a run's folder."""
-    files.write_json(folder / NAME, {**manifest, "checksum": files.checksum(manifest)})
+    files.write_json(folder / MANIFEST, {**manifest, "checksum": files.checksum(manifest)})
 
 
 def read(folder: Path) -> Manifest:
     """A run's manifest. Raises RunError when the folder is no run, damaged or of a newer version."""
-    path = folder / NAME
+    path = folder / MANIFEST
     try:
         manifest = files.read_json(path, MOST_BYTES)
         _check_format(folder, manifest)
@@ -54,7 +54,7 @@ def read(folder: Path) -> Manifest:
             raise ValueError("its checksum is not that of its contents")
         _check(manifest)
     except FileNotFoundError:
-        raise RunError(f"{folder} is no run: it has no {NAME}.") from None
+        raise RunError(f"{folder} is no run: it has no {MANIFEST}.") from None
     except OSError as error:
         raise RunError(f"{path} is damaged ({error.strerror}).") from error
     except ValueError as error:
@@ -63,9 +63,11 @@ def read(folder: Path) -> Manifest:
 
 
 def _check_format(folder: Path, manifest: Any) -> None:
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format", 0), int):
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int:
         raise ValueError("it is no record")
-    if manifest.get("format", 0) > FORMAT:
+    if manifest["format"] < 1:
+        raise ValueError("it has no format")
+    if manifest["format"] > FORMAT:
         raise RunError(f"{folder} was written by a newer tlbench; upgrade to read it.")
 
 

@@ -48,8 +48,11 @@ def metrics(
 
 def loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean cross-entropy in nats, probabilities clipped at 1e-7 as Keras does."""
-    chosen = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(chosen, 1e-7, 1.0)).mean())
+    from sklearn.metrics import log_loss
+
+    clipped = np.clip(probabilities, 1e-7, 1, dtype=np.float64)
+    shares = clipped / clipped.sum(axis=1, keepdims=True)
+    return float(log_loss(labels, shares, labels=np.arange(probabilities.shape[1])))
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -82,21 +85,19 @@ def top5(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """`top5_accuracy` where there are more than five classes to choose from."""
     if probabilities.shape[1] <= 5:
         return {}
-    return {"top5_accuracy": top_k_accuracy(labels, probabilities, 5)}
+    from sklearn.metrics import top_k_accuracy_score
 
-
-def top_k_accuracy(labels: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """Share of images whose class is among the k most probable."""
-    k = min(k, probabilities.shape[1])
-    best = np.argpartition(probabilities, -k, axis=1)[:, -k:]
-    return float((best == labels[:, None]).any(axis=1).mean())
+    classes = np.arange(probabilities.shape[1])
+    return {
+        "top5_accuracy": float(top_k_accuracy_score(labels, probabilities, k=5, labels=classes))
+    }
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts, (classes, classes): rows are true classes, columns predicted ones."""
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, predicted, labels=np.arange(classes))
 
 
 def calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:

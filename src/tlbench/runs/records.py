@@ -1,58 +1,54 @@
-"""What a finished run left behind besides its figures: epochs and predictions, read with care."""
+"""What a finished run left behind besides its figures: epochs, predictions and its images, read with care.
+
+What is read may be forged: readers raise RunError for what no run of ours has written.
+"""
 
 import csv
 import io
 import math
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tlbench.base import files
 from tlbench.base.errors import RunError
-from tlbench.runs.run import Run
+from tlbench.runs.layout import CURVES_OF_HISTORY, SPLITS
 
-CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 # No run of ours comes near.
-HISTORY_BYTES, PREDICTIONS_BYTES = 2**24, 2**30
+HISTORY_BYTES, ARRAYS_BYTES = 2**24, 2**30
 GREATEST = 1e100  # of a loss; beyond it a chart has no scale
 
+Epoch = dict[str, float | str]
 
-def history(folder: Path) -> list[dict[str, float | str]]:
-    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers.
 
-    Raises RunError when the file is missing or damaged.
-    """
-    path = Run.open(folder).file("history.csv")
+def epochs(path: Path) -> list[Epoch]:
+    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers."""
     try:
         text = files.read_text(path, HISTORY_BYTES)
-        records = [_epoch(line) for line in csv.DictReader(io.StringIO(text, newline=""))]
+        found = [_epoch(line) for line in csv.DictReader(io.StringIO(text, newline=""))]
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RunError(f"{path} is damaged ({error}).") from None
-    if not records:
+    if not found:
         raise RunError(f"{path} is damaged (it holds no epoch).")
-    return records
+    return found
 
 
-def _epoch(line: dict[str, str]) -> dict[str, float | str]:
-    values = {key: float(line[key]) for key in CURVES}
+def _epoch(line: dict[str, str]) -> Epoch:
+    values = {key: float(line[key]) for key in CURVES_OF_HISTORY}
     values = {key: value if abs(value) <= GREATEST else math.nan for key, value in values.items()}
     epoch = int(line["epoch"])
     if not 0 < epoch < 2**31:
         raise ValueError(f"epoch {line['epoch'][:20]} is no count")
-    return {"epoch": epoch, "stage": line["stage"], **values}
+    return {"stage": line["stage"], "epoch": epoch, **values}
 
 
-def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Test labels, (images,), and the probabilities given to them, (images, classes), in one order.
-
-    Raises RunError when predictions.npz is missing or damaged; nothing in it is unpickled.
-    """
-    path = Run.open(folder).file("predictions.npz")
-    try:
-        saved = files.read_arrays(path, PREDICTIONS_BYTES)
-        labels, probabilities = saved["labels"], saved["probabilities"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path} is damaged ({error}).") from None
+def predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """predictions.npz: labels, (images,), and the probabilities given, (images, classes), in one order."""
+    saved = _arrays(path, ("labels", "probabilities"))
+    labels, probabilities = saved["labels"], saved["probabilities"]
     fits = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1] and len(labels)
     whole = np.issubdtype(labels.dtype, np.integer) and np.issubdtype(
         probabilities.dtype, np.floating
@@ -62,17 +58,39 @@ def predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return labels, probabilities
 
 
-def image_ids(folder: Path) -> dict[str, np.ndarray]:
-    """Digests of the images that a run was made from, by split; empty where a run kept none.
+def image_ids(path: Path) -> dict[str, np.ndarray]:
+    """images.npz: digests of the images that a run was made from, by split."""
+    return {name: ids.astype("S16") for name, ids in _arrays(path, SPLITS).items()}
 
-    Raises RunError when images.npz is damaged.
-    """
-    run = Run.open(folder)
-    if "images.npz" not in run.manifest.get("files", {}):
-        return {}  # a run of an older version, or one that ended before it had read its data
-    path = run.file("images.npz")
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
-        saved = files.read_arrays(path, PREDICTIONS_BYTES)
-        return {name: saved[name].astype("S16") for name in ("train", "validation", "test")}
+        saved = files.read_arrays(path, ARRAYS_BYTES)
+        return {name: saved[name] for name in names}
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{path} is damaged ({error}).") from None
+
+
+# ---------------------------------------------------------------- for people
+
+
+def named(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Predictions with names for numbers, a column each."""
+    names = np.array(class_names)
+    return {
+        "true": names[labels],
+        "predicted": names[probabilities.argmax(axis=1)],
+        "confidence": probabilities.max(axis=1),
+        **{f"p({name})": probabilities[:, i] for i, name in enumerate(class_names)},
+    }
+
+
+def as_table(columns: Mapping[str, Sequence[Any] | np.ndarray]) -> Any:
+    """A pandas DataFrame where it is installed, else a dict of arrays."""
+    if find_spec("pandas") is None:
+        return {name: np.asarray(values) for name, values in columns.items()}
+    import pandas
+
+    return pandas.DataFrame(dict(columns))

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from tlbench.base import console
-from tlbench.base.errors import ConfigError, RunError
-from tlbench.config import checks
-from tlbench.config.schema import counts
-from tlbench.runs import manifest
+from tlbench.base.errors import RunError
+from tlbench.config.identity import SEED, but_for_seed, flat
+from tlbench.runs import layout, published
 from tlbench.runs.run import Run, resume_command
 
 # What a row shows of its runs. All but `size` (bytes of model.keras) stand in metrics.json.
@@ -21,10 +20,8 @@ FIGURES = (
     *("features_seconds", "training_seconds", "evaluation_seconds", "images_per_second"),
     *("latency_ms", "size"),
 )
-PUBLISHED = FIGURES[:5]
 MOST = 1e15  # of a figure; what is beyond is none
 LONGEST = 500  # characters of a reason
-SPLITS = {"train": 45_000, "validation": 5_000, "test": 10_000}  # of the report
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,11 @@ class Result:
     settings: dict[str, Any] = field(default_factory=dict)  # dotted keys -> values
     manifest: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Run:
+        """The folder, strictly read. Raises RunError when it is damaged."""
+        return Run.open(self.folder)
 
     @property
     def completed(self) -> bool:
@@ -58,31 +60,21 @@ class Result:
     @property
     def identity(self) -> str:
         """Equal for runs that differ in their seed only."""
-        chosen = {
-            key: value for key, value in self.settings.items() if key != "seed" and counts(key)
-        }
-        return json.dumps([chosen, self.data.get("fingerprint")], sort_keys=True, default=str)
+        return json.dumps(
+            [but_for_seed(self.settings), self.data.get("fingerprint")], sort_keys=True, default=str
+        )
 
     @property
     def published(self) -> dict[str, Any] | None:
         """The published row that stands beside this run's configuration, if one does."""
-        keys = ("label", *PUBLISHED)
-        found = {key: self.settings.get(f"published.{key}") for key in keys}
-        whole = found["label"] is not None and all(is_number(found[key]) for key in PUBLISHED)
-        return found if whole else None
+        row = {key: self.settings.get(f"published.{key}") for key in ("label", *published.FIGURES)}
+        figures = all(is_number(row[key]) for key in published.FIGURES)
+        return row if row["label"] is not None and figures else None
 
     @property
     def comparable(self) -> bool:
-        """Whether it did what the report did: its data and splits, ImageNet weights, 224 pixels."""
-        asked = {
-            **{"data.name": "cifar100", "data.limit": None, "data.test": None},
-            **{"backbone.weights": "imagenet", "backbone.image_size": 224},
-        }
-        return (
-            self.completed
-            and all(self.settings.get(key) == value for key, value in asked.items())
-            and self.data.get("images", SPLITS) == SPLITS
-        )
+        """Whether it did what the report did."""
+        return self.completed and published.is_task(self.settings, self.data.get("images"))
 
 
 def collect(paths: Sequence[Path]) -> list[Result]:
@@ -107,7 +99,7 @@ def find(paths: Iterable[Path]) -> list[Path]:
     waiting = list(paths)
     while waiting:  # no recursion: folders can be nested deeper than calls
         folder = waiting.pop()
-        if os.path.lexists(folder / manifest.NAME):
+        if os.path.lexists(folder / layout.MANIFEST):
             found.setdefault(Path(os.path.realpath(folder)), folder)
             continue
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -150,33 +142,19 @@ def _reason(run: Run, status: str) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """config.yaml as dotted keys; not held against the schema: runs of old stay readable."""
-    try:
-        settings = flatten(checks.read(run.file("config.yaml")))
-    except ConfigError as error:
-        raise RunError(str(error)) from None
-    if not isinstance(settings.get("seed"), int | None):
-        raise RunError(f"{run.folder / 'config.yaml'} is damaged (seed is no number).")
+    """The settings by dotted names; not held against the schema: runs of other versions stay readable."""
+    settings = flat(dict(run.settings))
+    if not isinstance(settings.get(SEED), int | None):
+        raise RunError(f"{run.folder / layout.CONFIG} is damaged (seed is no number).")
     return settings
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """{"backbone": {"name": "vgg16"}} -> {"backbone.name": "vgg16"}; list items as [0], [1]."""
-    if isinstance(tree, dict) and tree:
-        parts = ((f"{prefix}.{key}" if prefix else str(key), value) for key, value in tree.items())
-    elif isinstance(tree, list) and any(isinstance(item, dict) for item in tree):
-        parts = ((f"{prefix}[{i}]", value) for i, value in enumerate(tree))
-    else:
-        return {prefix: tree}
-    return {key: value for part in parts for key, value in flatten(part[1], part[0]).items()}
 
 
 def _metrics(run: Run) -> dict[str, Any]:
     """metrics.json with `size` added. Raises RunError when it is missing or holds no figures."""
-    path = run.folder / "metrics.json"
-    found = run.metrics()
+    path = run.folder / layout.METRICS
+    found = run.metrics
     if not found:
-        raise RunError(f"{run.folder} is a completed run without metrics.json.")
+        raise RunError(f"{run.folder} is a completed run without {layout.METRICS}.")
     for key in (*FIGURES, "test_images"):
         if found.get(key) is not None and not is_number(found[key]):
             raise RunError(f"{path} is damaged ({key} is no number).")

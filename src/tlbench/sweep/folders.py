@@ -23,8 +23,10 @@ from tlbench.base import files
 from tlbench.base.errors import ConfigError, RunError
 from tlbench.config import checks
 from tlbench.config.words import TEMPLATES, command, expanded, path_of, setting
+from tlbench.runs import layout
 
-BEGUN, ASIDE = "multirun.yaml", ".multirun.yaml"
+BEGUN = layout.MULTIRUN
+ASIDE = f".{BEGUN}"
 
 _there: set[Path] = set()  # folders that stood before this command
 

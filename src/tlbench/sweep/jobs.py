@@ -19,25 +19,25 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
-from rich.markup import escape
 
-from tlbench.base import console
+from tlbench.base import console, stopping
 from tlbench.base.errors import ConfigError, RunError, SweepError
-from tlbench.base.files import write_text
-from tlbench.base.stopping import JOB, SAVE, Interrupted, Interrupts
-from tlbench.config import checks, schema, words
-from tlbench.report import page, rows, tables
-from tlbench.runs import records, results
-from tlbench.runs.results import natural
+from tlbench.base.stopping import JOB, SAVE, Interrupted
+from tlbench.config import checks, identity, words
+from tlbench.config.identity import config_hash
+from tlbench.config.migrations import FORMAT
+from tlbench.config.schema import Config
+from tlbench.data import augmentations
+from tlbench.runs import layout, results
+from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
-from tlbench.sweep import folders
+from tlbench.sweep import folders, table
 
 log = logging.getLogger(__name__)
 
 END = b""
 # -P: nothing is imported from the working folder, which is that of whoever began the sweep.
 PYTHON = (sys.executable, "-P", "-m", "tlbench")
-MOST_CURVES = 50  # in the picture of a sweep; the page shows them all
 
 
 @dataclass
@@ -79,17 +79,14 @@ def launch(
         folders.refused(folder)
         raise
     folders.accepted(folder)
-    console.start_logging()
-    interrupts = Interrupts()
-    interrupts.resume_command = words.command(
+    asked = stopping.current()
+    asked.resume_command = words.command(
         *("train", "--multirun", words.setting("resume", folder.absolute(), sweep=True)),
         *_config_flags(sweep_config),
     )
-    interrupts.pass_on = lambda: _ask(jobs, SAVE)
-    with interrupts.heard():
-        _run_all(jobs, n_jobs)
-    with _costs_itself("the table"):
-        _show(rows.rows([_result(job) for job in jobs]), folder)
+    asked.pass_on = lambda: _ask(jobs, SAVE)
+    _run_all(jobs, n_jobs)
+    table.show([_result(job) for job in jobs], folder)
     if failed := [job for job in jobs if job.exit_code]:
         for job in failed:
             console.say(f"job {job.name} failed: {job.last_words}", style="bad")
@@ -164,6 +161,7 @@ def _job(
         del task["hydra"]
     try:
         cfg = checks.load(task)
+        augmentations.check(cfg)
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
     run = _begun(folder, cfg)
@@ -180,20 +178,22 @@ def _job(
     )
 
 
-def _begun(folder: Path, cfg: schema.Config) -> Run | None:
+def _begun(folder: Path, cfg: Config) -> Run | None:
     """This very job's run where the sweep was begun before; None for a new job."""
-    if not (folder / "manifest.json").is_file():
+    if not layout.is_run(folder):
         return None
     run = Run.open(folder)
-    if run.manifest["config_hash"] != cfg.config_hash:
+    of_today = run.manifest["format"] == FORMAT
+    before = run.manifest.get("config_hash") if of_today else config_hash(run.config())
+    if before != config_hash(cfg):
         raise ConfigError(f"{folder} holds another job. Choose another hydra.sweep.dir.")
     return run
 
 
-def _moves(run: Run, cfg: schema.Config) -> list[str]:
+def _moves(run: Run, cfg: Config) -> list[str]:
     """What has moved since a job was begun, be it typed or in the user's own YAML, as words for it."""
     with contextlib.suppress(RunError):  # the job itself says what is the matter with its run
-        return [words.value(*move) for move in schema.elsewhere(run.config(), cfg).items()]
+        return [words.value(*move) for move in identity.elsewhere(run.config(), cfg).items()]
     return []
 
 
@@ -253,58 +253,13 @@ def _reason(job: Job) -> str:
 def _record(job: Job) -> None:
     """Say in the manifest what a killed job could not say itself."""
     with contextlib.suppress(RunError, OSError):
-        run = Run.open(job.folder)
+        run = Recording.open(job.folder)
         if run.status == "running":
             run.record(status="failed", reason=job.last_words)
 
 
-def _show(table: list[rows.Row], folder: Path) -> None:
-    """The table of all jobs on the terminal; table, page and curves in the sweep's folder."""
-    parts: dict[str, Callable[[], None]] = {
-        "table.md": lambda: write_text(folder / "table.md", tables.markdown(table)),
-        "report.html": lambda: write_text(
-            folder / "report.html", page.html(table, tables.TOLERANCE)
-        ),
-        "curves.png": lambda: _draw_curves(table, folder / "curves.png"),
-        "the table": lambda: console.show(tables.Terminal(table)),
-    }
-    for name, make in parts.items():
-        with _costs_itself(name):
-            make()
-    files = [name for name in parts if (folder / name).is_file()]
-    place = escape(str(folder))
-    console.show(f"[hint]{', '.join(files)} and runs in[/] [path]{place}[/]", soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _costs_itself(name: str) -> Iterator[None]:
-    """What cannot be drawn after hours of work costs itself, and nothing else."""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        log.warning("%s cannot be made (%s)", name, reason)
-
-
-def _draw_curves(table: list[rows.Row], path: Path) -> None:
-    histories = []
-    for row in table:
-        with contextlib.suppress(RunError):  # it has no epochs: it failed
-            histories.append((row.name, records.history(row.first.folder)))
-    if histories:
-        from tlbench.runs import plots
-
-        plots.all_curves(histories[:MOST_CURVES], path)
-
-
-def show(folder: Path) -> None:
-    """Set the runs of a sweep's folder in one table, whichever launcher ran them."""
-    runs = sorted((path.parent for path in folder.glob("*/manifest.json")), key=natural)
-    _show(rows.rows([results.read(run) for run in runs]), folder)
-
-
 def _result(job: Job) -> results.Result:
     """The job's run, or why it has none: it failed before it had a folder."""
-    if (job.folder / "manifest.json").is_file():
+    if layout.is_run(job.folder):
         return results.read(job.folder)
     return results.Result(job.folder, "failed", job.last_words, {"backbone.name": job.name})

@@ -11,11 +11,12 @@ import numpy as np
 
 from tlbench.base import console
 from tlbench.base.errors import TrainingError
-from tlbench.base.stopping import Interrupts
+from tlbench.base.stopping import Stopping
 from tlbench.config.schema import Stage
 from tlbench.networks.hardware import keras
 from tlbench.training import checkpoint
 from tlbench.training.checkpoint import State
+from tlbench.training.trackers import Tracking
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,10 @@ class History(keras.callbacks.Callback):
     Training and validation are timed apart; an epoch that was interrupted keeps the time it had taken.
     """
 
-    def __init__(self, stage: Stage, state: State, images: int) -> None:
+    def __init__(self, stage: Stage, state: State, images: int, tracking: Tracking) -> None:
         super().__init__()
         self.stage, self.state, self.images = stage, state, images
+        self.tracking = tracking
         self.before = state.epoch_seconds
 
     @property
@@ -61,6 +63,7 @@ class History(keras.callbacks.Callback):
             "images_per_second": self.images / self.seconds,
         }
         state.history.append(record)
+        self.tracking.epoch(record)
         state.seconds += self.seconds
         state.evaluation_seconds += validation
         self.before = 0.0
@@ -168,13 +171,13 @@ class Keeper(keras.callbacks.Callback):
         self,
         path: Path,
         state: State,
-        stopping: EarlyStopping,
+        early: EarlyStopping,
         history: History,
-        interrupts: Interrupts,
+        stopping: Stopping,
     ) -> None:
         super().__init__()
-        self.path, self.state, self.stopping = path, state, stopping
-        self.history, self.interrupts = history, interrupts
+        self.path, self.state, self.early = path, state, early
+        self.history, self.stopping = history, stopping
         self.metrics: list[np.ndarray] | None = None
 
     def restore(self, network: keras.Model) -> None:
@@ -184,7 +187,7 @@ class Keeper(keras.callbacks.Callback):
         if "network" in arrays:
             checkpoint.assign(network.variables, arrays["network"])
             checkpoint.assign(network.optimizer.variables, arrays["optimizer"])
-            self.stopping.set_state(self.state.early_stopping, arrays.get("best"))
+            self.early.set_state(self.state.early_stopping, arrays.get("best"))
             self.metrics = arrays["metrics"] if self.state.step else None
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
@@ -200,9 +203,9 @@ class Keeper(keras.callbacks.Callback):
             )
         if batch + 1 == self.params["steps"]:
             return  # the epoch's end acts on what was asked, once its validation is done
-        if self.mid_epoch and (self.interrupts.save or self.interrupts.ending is not None):
+        if self.mid_epoch and (self.stopping.save or self.stopping.ending is not None):
             self._save(step)
-        self.interrupts.raise_if_ending()
+        self.stopping.raise_if_ending()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if logs is not None and not math.isfinite(logs["val_loss"]):
@@ -211,26 +214,26 @@ class Keeper(keras.callbacks.Callback):
         self.state.epoch = epoch + 1
         self.state.stopped = self.model.stop_training
         self._save(0)
-        self.interrupts.raise_if_ending()
+        self.stopping.raise_if_ending()
 
     def _save(self, step: int) -> None:
         state, network = self.state, self.model
         state.step, state.epoch_seconds = step, self.history.seconds if step else 0.0
-        state.early_stopping = self.stopping.get_state()
+        state.early_stopping = self.early.get_state()
         state.arrays = {
             "network": checkpoint.values(network.variables),
             "optimizer": checkpoint.values(network.optimizer.variables),
             "metrics": checkpoint.values(self._metrics()),
         }
-        if self.stopping.best_weights is not None:
-            state.arrays["best"] = list(self.stopping.best_weights)
+        if self.early.best_weights is not None:
+            state.arrays["best"] = list(self.early.best_weights)
         if self.base is not None:
             state.arrays["base"] = self.base
         checkpoint.save(self.path, state)
         state.arrays = {}  # not held between saves
-        if self.interrupts.save:
+        if self.stopping.save:
             log.info("Saved a checkpoint, as SIGUSR1 asked")
-            self.interrupts.save = False
+            self.stopping.save = False
 
     def _metrics(self) -> list[keras.Variable]:
         return [variable for metric in self.model.metrics for variable in metric.variables]

@@ -6,7 +6,7 @@ run would be two.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tlbench.base.errors import DeviceError
@@ -20,10 +20,12 @@ from tlbench.networks.hardware import Machine, Precision
 class Decisions:
     """Each is None or empty where nothing was decided yet."""
 
-    device: str | None
-    precision: Precision | None  # to train the network in
-    features: Mapping[str, Any]  # engine and precision of frozen features, and why
-    statistics: str | None  # what a backbone that trains normalizes by
+    device: str | None = None
+    precision: Precision | None = None  # to train the network in
+    features: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # engine, precision of features, and why
+    statistics: str | None = None  # what a backbone that trains normalizes by
 
     @property
     def reasons(self) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 from tlbench.base.draws import seed_for
 from tlbench.base.errors import TlbenchError
 from tlbench.config.schema import Config
+from tlbench.data import augmentations
 from tlbench.data.datasets import Dataset
-from tlbench.features.compute import Features
+from tlbench.features.frozen import Features
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.hardware import keras, tf
 
@@ -41,6 +42,7 @@ class Source:
 def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
     """Pixels for a whole network; decoding runs in the images' own threads."""
     table, failures = dataset.images, list[TlbenchError]()
+    chosen = augmentations.chosen(cfg.augment)
 
     def read(rows: np.ndarray) -> np.ndarray:
         try:
@@ -55,28 +57,36 @@ def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
 
     def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
         images = inputs(rows)
-        if cfg.augment.flip:
-            flips = _flips(tf.shape(rows)[0], seed)[:, None, None, None]
-            images = tf.where(flips, images[:, :, ::-1], images)
-        return _shift(images, cfg.augment.shift, seed) if cfg.augment.shift else images
+        for name, one in chosen.items():
+            if one.draw is not None:
+                images = one.draw(images, [seed_for(seed[0], name), seed[1]])
+            else:
+                which = _views(tf.shape(rows)[0], name, len(one.views), seed)[:, None, None, None]
+                versions = [view(images) for view in one.views.values()]
+                images = _picked(which, versions)
+        return images
 
     return Source(network, inputs, drawn, cheap_steps=False, failures=failures)
 
 
-def from_features(classifier: Classifier, frozen: Features) -> Source:
-    """Features for the head alone, mirrored ones where the image itself would be mirrored."""
+def from_features(classifier: Classifier, frozen: Features, cfg: Config) -> Source:
+    """Features for the head alone, of the view that training on the image itself would have drawn."""
     position = tf.constant(frozen.position)
-    plain = _lookup(frozen.plain)
-    mirrored = None if frozen.mirrored is None else _lookup(frozen.mirrored)
+    lookups = [_lookup(table) for table in frozen.views]
+    chosen = augmentations.chosen(cfg.augment)
 
     def inputs(rows: tf.Tensor) -> tf.Tensor:
-        return plain(tf.gather(position, rows))
+        return lookups[0](tf.gather(position, rows))
 
     def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
-        if mirrored is None:
+        if len(lookups) == 1:
             return inputs(rows)
-        flips = _flips(tf.shape(rows)[0], seed)[:, None]
-        return tf.where(flips, mirrored(tf.gather(position, rows)), inputs(rows))
+        which = tf.zeros(tf.shape(rows)[:1], tf.int32)
+        for name, one in chosen.items():
+            count = len(one.views)
+            which = which * count + _views(tf.shape(rows)[0], name, count, seed)
+        places = tf.gather(position, rows)
+        return _picked(which[:, None], [lookup(places) for lookup in lookups])
 
     return Source(classifier.head, inputs, drawn, cheap_steps=True)
 
@@ -143,21 +153,15 @@ def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     return read
 
 
-def _flips(count: tf.Tensor, seed: list[Any]) -> tf.Tensor:
-    """Which images of a batch are mirrored, (count,) bool."""
-    return tf.random.stateless_uniform([count], seed=[seed_for(seed[0], "flip"), seed[1]]) < 0.5
+def _views(count: tf.Tensor, name: str, views: int, seed: list[Any]) -> tf.Tensor:
+    """Which view of each image an augmentation draws, (count,) from 0 to views - 1."""
+    share = tf.random.stateless_uniform([count], seed=[seed_for(seed[0], name), seed[1]])
+    return views - 1 - tf.cast(share * views, tf.int32)
 
 
-def _shift(images: tf.Tensor, share: float, seed: list[Any]) -> tf.Tensor:
-    """Move each image by up to a share of its size in both directions, edges repeated."""
-    count = tf.shape(images)[0]
-    size = tf.shape(images)[1:3]
-    reach = tf.cast(tf.math.ceil(share * tf.cast(size, tf.float32)), tf.int32)
-    draw = tf.random.stateless_uniform(
-        [count, 2], seed=[seed_for(seed[0], "shift"), seed[1]], minval=-1.0
-    )
-    offsets = tf.cast(tf.round(draw * tf.cast(reach, tf.float32)), tf.int32)
-    down = tf.clip_by_value(tf.range(size[0])[None] + offsets[:, :1], 0, size[0] - 1)
-    across = tf.clip_by_value(tf.range(size[1])[None] + offsets[:, 1:], 0, size[1] - 1)
-    moved = tf.gather(images, down, axis=1, batch_dims=1)
-    return tf.gather(moved, across, axis=2, batch_dims=1)
+def _picked(which: tf.Tensor, versions: list[tf.Tensor]) -> tf.Tensor:
+    """For each image the version that was drawn for it."""
+    picked = versions[0]
+    for number, version in enumerate(versions[1:], 1):
+        picked = tf.where(which == number, version, picked)
+    return picked

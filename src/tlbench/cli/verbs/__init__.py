@@ -1,0 +1,36 @@
+"""The verbs, a file each: what it is about, its parser, its call and what is shown of the result.
+
+A verb's module has ABOUT, EXAMPLE, `run(words) -> exit code` and `candidates(words)`, what Tab offers for the last
+of the words after the verb. It imports at its top only what answers at once: no TensorFlow.
+"""
+
+import importlib
+from typing import Protocol
+
+NAMES = ("train", "summary", "evaluate", "predict", "export", "report", "cache", "plugins")
+
+
+class Verb(Protocol):
+    """What each module here has."""
+
+    ABOUT: str
+    EXAMPLE: str
+
+    def run(self, words: list[str]) -> int: ...
+
+    def candidates(self, words: list[str]) -> list[str]: ...
+
+
+def load(name: str) -> Verb:
+    """The module of a verb in NAMES."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def usage() -> str:
+    """A line and an example for each verb."""
+    lines = []
+    for name in NAMES:
+        verb = load(name)
+        lines.append(f"  {name:<9} {verb.ABOUT}")
+        lines += [f"              {line}" for line in verb.EXAMPLE.strip().splitlines()]
+    return "\n".join(lines)

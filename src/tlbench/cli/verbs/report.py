@@ -1,4 +1,4 @@
-"""`tlbench report`: many runs -> one table, files, a page, a verdict. No TensorFlow."""
+"""`tlbench report [PATH...]`: many runs -> one table, files, a page, a verdict."""
 
 import sys
 from collections.abc import Sequence
@@ -11,10 +11,13 @@ from tlbench.cli.arguments import OUTPUTS, Parser
 from tlbench.report import comparison, rows, tables
 from tlbench.report.comparison import Comparison
 from tlbench.report.rows import Row
-from tlbench.runs import results
+from tlbench.runs import layout, results
+from tlbench.runs.published import TOLERANCE
 from tlbench.runs.results import Result
 
-EXAMPLE = """\
+ABOUT = "set finished runs in one table, beside the published one"
+EXAMPLE = "tlbench report --sort evaluation --html report.html"
+EXAMPLES = """\
 tlbench report
 tlbench report outputs --sort evaluation --where backbone=mobilenetv3
 tlbench report --html report.html --markdown table.md
@@ -33,8 +36,8 @@ SORTABLE = {
 FORMATS = ("markdown", "csv", "json")
 
 
-def report(words: list[str]) -> int:
-    """Run the verb. 0: shown; 1: the check failed, or some of the runs cannot be read."""
+def run(words: list[str]) -> int:
+    """0: shown; 1: the check failed, or some of the runs cannot be read."""
     asked = parse(words)
     found = _collect(asked)
     table = rows.rows(rows.where(found, asked.where), merge=not asked.each)
@@ -57,12 +60,15 @@ def report(words: list[str]) -> int:
     return 1 if failed or damaged else 0
 
 
-def parser() -> Parser:
-    """What may follow `report`."""
+def candidates(words: list[str]) -> list[str]:
+    return _parser().candidates(words)
+
+
+def _parser() -> Parser:
     parser = Parser(
         "report",
         "Set every run below the paths in one table, and beside the report.",
-        example=EXAMPLE,
+        example=EXAMPLES,
     )
     add = parser.add_argument
     add(
@@ -106,16 +112,16 @@ def parser() -> Parser:
     add(
         "--tolerance",
         type=float,
-        default=tables.TOLERANCE,
+        default=TOLERANCE,
         metavar="SHARE",
-        help=f"of the test accuracy against the published one ({tables.TOLERANCE})",
+        help=f"of the test accuracy against the published one ({TOLERANCE})",
     )
     return parser
 
 
 def parse(words: list[str]) -> Any:
     """The words after `report`. Raises ConfigError for what does not fit."""
-    asked = parser().parse_args(words)
+    asked = _parser().parse_args(words)
     for name in FORMATS:
         if (file := getattr(asked, name)) and file != "-" and files.is_stdout(Path(file)):
             setattr(asked, name, "-")
@@ -156,9 +162,7 @@ def _collect(asked: Any) -> list[Result]:
     Raises RunError when there is none, or none of them can be read.
     """
     paths = asked.paths or [OUTPUTS]
-    folders = [
-        Path(name) for name in asked.compare or () if (Path(name) / "manifest.json").is_file()
-    ]
+    folders = [Path(name) for name in asked.compare or () if layout.is_run(Path(name))]
     if not asked.paths and len(folders) == 2:
         paths = folders
     elif not asked.paths and not OUTPUTS.is_dir():

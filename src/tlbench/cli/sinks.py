@@ -11,24 +11,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
 from tlbench.base import console, files
 from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import ConfigError
-from tlbench.report.tables import inert
+from tlbench.base.files import inert
+from tlbench.inference.predict import Prediction
 
 STDOUT = "-"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One image file and its most probable classes with their probabilities, the best first."""
-
-    path: Path
-    best: list[tuple[str, float]]
 
 
 class Sink(Protocol):

@@ -1,0 +1,48 @@
+"""`tlbench cache [--prune GB | --clear]`: the frozen features on disk."""
+
+from pathlib import Path
+
+from tlbench.base import console
+from tlbench.base.errors import ConfigError
+from tlbench.cli.arguments import Parser
+
+ABOUT = "list the frozen features on disk, or remove some"
+EXAMPLE = "tlbench cache --prune 5"
+
+
+def run(words: list[str]) -> int:
+    asked = _parser().parse_args(words)
+    if asked.prune is not None and asked.prune < 0:
+        raise ConfigError(f"--prune {asked.prune} is not valid. Expected at least 0.")
+    from tlbench.config.compose import features_folder
+    from tlbench.features.housekeeping import clear, listing, prune
+
+    folder = Path(asked.folder) if asked.folder else features_folder()
+    if asked.clear or asked.prune is not None:
+        emptied = clear(folder) if asked.clear else prune(folder, asked.prune * 2**30)
+        freed = sum(entry.size for entry in emptied.removed) / 2**20
+        console.out.print(f"removed {len(emptied.removed)} entries, {freed:,.1f} MiB")
+        for line in emptied.left:
+            text = f"left {console.printable(line)}"
+            console.err.print(text, style="warn", markup=False, soft_wrap=True)
+    console.out.print(listing(folder))
+    return 0
+
+
+def candidates(words: list[str]) -> list[str]:
+    return _parser().candidates(words)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "cache",
+        "List the frozen features that trainings have left on disk, or remove some of\n"
+        "them. Removed features are computed again when a training needs them.",
+        example="tlbench cache\ntlbench cache --prune 5",
+    )
+    parser.add_argument("--folder", help="another cache than features.folder of conf/train.yaml")
+    some = parser.add_mutually_exclusive_group()
+    help_prune = "remove the least recently used until the rest is below GB"
+    some.add_argument("--prune", metavar="GB", type=float, help=help_prune)
+    some.add_argument("--clear", action="store_true", help="remove everything that is not in use")
+    return parser

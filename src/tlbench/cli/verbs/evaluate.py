@@ -1,0 +1,117 @@
+"""`tlbench evaluate RUN [data=...]`: the test evaluation again, or on other data."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from tlbench.base import console
+from tlbench.base.columns import Column, FittedTable
+from tlbench.cli import quiet
+from tlbench.cli.arguments import RunParser
+from tlbench.runs import metrics
+from tlbench.runs.run import Run
+
+ABOUT = "a finished run on its test images again, or on others of its classes"
+EXAMPLE = "tlbench evaluate outputs/RUN"
+
+SHOWN_CLASSES, SHOWN_PAIRS = 20, 10
+
+
+def run(words: list[str]) -> int:
+    """0: the record is repeated, or there is none; 1: it is not, or the figures could not be written."""
+    asked = _parser().parse_intermixed_args(words)
+    finished = Run.finished(Path(asked.run))
+    quiet.import_tensorflow()
+    from tlbench.inference.evaluate import evaluate
+
+    found = evaluate(finished, asked.data, every=asked.all, config_dir=asked.config_dir)
+    _show(found.results, found.comparison)
+    if found.folder is None:
+        return 1
+    console.out.print("written to", console.path(found.folder), soft_wrap=True)
+    return 1 if found.comparison.equal is False and not found.comparison.explained else 0
+
+
+def candidates(words: list[str]) -> list[str]:
+    return _parser().candidates(words)
+
+
+def _parser() -> RunParser:
+    parser = RunParser(
+        "evaluate",
+        "Evaluate a run on its test images again and say whether that repeats its\n"
+        "record, or evaluate it on other data of the same classes. Figures and pictures\n"
+        "go to RUN/evaluation.",
+        example="tlbench evaluate outputs/RUN\n"
+        "tlbench evaluate outputs/RUN data=image_folder data.root=new_photos --all",
+    )
+    parser.add_data("data...=...", "other data, as for train")
+    help_all = "on every image, not the test split alone: for data that was not trained on"
+    parser.add_argument("--all", action="store_true", help=help_all)
+    return parser
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def _show(results: dict[str, Any], comparison: Any) -> None:
+    console.out.print(_figures(results))
+    console.out.print(_classes_table(results["per_class"]))
+    if results["most_confused"]:
+        console.out.print(_pairs_table(results["most_confused"]))
+    style = {True: "good", False: "bad", None: "hint"}[comparison.equal]
+    console.out.print(Text(comparison.text), style="warn" if comparison.explained else style)
+
+
+def _figures(results: dict[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    rows = {
+        "test images": f"{results['test_images']:,}",
+        "accuracy": f"{results['evaluation']:.4f}",
+        **({"unseen": words} if (words := metrics.say_unseen(results)) else {}),
+        **({"top 5": f"{top5:.4f}"} if (top5 := results.get("top5_accuracy")) else {}),
+        "macro F1": f"{results['macro_f1']:.4f}",
+        "loss": f"{results['evaluation_loss']:.4f}",
+        "calibration error": f"{results['calibration_error']:.4f}",
+    }
+    if "superclass_accuracy" in results:
+        rows["superclass accuracy"] = f"{results['superclass_accuracy']:.4f}"
+    for name, value in rows.items():
+        grid.add_row(name, f"[number]{value}[/]")
+    return grid
+
+
+def _classes_table(per_class: dict[str, dict[str, Any]]) -> FittedTable:
+    """Classes with the least F1 first; those without test images are left out."""
+    tested = [(name, c) for name, c in per_class.items() if c["images"]]
+    tested.sort(key=lambda item: item[1]["f1"] or 0.0)
+    more = len(tested) - SHOWN_CLASSES
+    caption = f"and {more} better ones, in evaluation.json" if more > 0 else ""
+    columns = [
+        Column("class", path=True),
+        Column("F1", "right"),
+        Column("precision", "right", rank=3),
+        Column("recall", "right", rank=2),
+        Column("images", "right", rank=1),
+    ]
+    rows = []
+    for name, c in tested[:SHOWN_CLASSES]:
+        figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
+        rows.append([console.printable(name), *figures, f"{c['images']:,}"])
+    return FittedTable(columns, rows, title="classes, the worst first", caption=caption)
+
+
+def _pairs_table(pairs: list[dict[str, Any]]) -> FittedTable:
+    columns = [
+        Column("true", path=True),
+        Column("taken for", path=True),
+        Column("images", "right"),
+        Column("of the class", "right", rank=1),
+    ]
+    rows = []
+    for pair in pairs[:SHOWN_PAIRS]:
+        names = (console.printable(pair["true"]), console.printable(pair["predicted"]))
+        rows.append([*names, f"{pair['images']:,}", f"{pair['share']:.0%}"])
+    return FittedTable(columns, rows, title="most confused")

@@ -1,0 +1,134 @@
+"""`tlbench train [overrides]`: one run, or with --multirun a sweep of runs."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tlbench.cli import quiet, signals
+
+ABOUT = "train a classifier, keep its model, metrics and plots in a folder"
+EXAMPLE = """
+tlbench train backbone=mobilenetv3 head=exp
+tlbench train data=image_folder data.root=photos trainable=false
+tlbench train experiment=quickstart
+"""
+
+
+def run(words: list[str]) -> int:
+    signals.ignore_saving()
+    from tlbench.cli import hydra
+    from tlbench.sweep import folders
+
+    words = folders.resumed(words)
+    command = shlex.join(["tlbench", "train", *words])
+    with signals.heard_in_sweeps(words):
+        hydra.run(hydra.in_own_folder(words), lambda *job: _train(command, *job))
+    return 0
+
+
+def candidates(words: list[str]) -> list[str]:
+    from tlbench.cli import hydra
+
+    return hydra.candidates(words)
+
+
+def _train(command: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
+    from tlbench.data import augmentations, sources
+
+    if cfg.resume is None:  # before TensorFlow takes its seconds
+        sources.check(cfg.data)
+        augmentations.check(cfg)
+    quiet.import_tensorflow()
+    from tlbench.training import resuming
+    from tlbench.training.train import go_on, train
+
+    with signals.heard():
+        if cfg.resume is None:
+            trained = train(cfg, folder, command)
+        elif (plan := resuming.plan(cfg, overrides)).done:
+            _say(plan.done)
+            return
+        else:
+            trained = go_on(plan, command)
+    _show(trained)
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def _say(line: str) -> None:
+    from tlbench.base import console
+
+    console.out.print(line, markup=False)
+
+
+def _show(run: Any) -> None:
+    """The figures of a finished training, what stands out, where everything is and what to try next."""
+    from rich.panel import Panel
+
+    from tlbench.base import console
+
+    panel = Panel(_grid(run), title="finished", title_align="left", expand=False)
+    console.show(panel)
+
+
+def _grid(run: Any) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from tlbench.runs import layout, metrics
+
+    results, settings = run.metrics, run.config()
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("test accuracy", f"[number]{results['evaluation']:.4f}[/]")
+    if words := metrics.say_unseen(results):
+        grid.add_row("", words)
+    grid.add_row("macro F1", f"{results['macro_f1']:.4f}")
+    if "top5_accuracy" in results:
+        grid.add_row("top 5", f"{results['top5_accuracy']:.4f}")
+    grid.add_row("validation", f"{results['val_accuracy']:.4f}")
+    grid.add_row(
+        "training",
+        f"{results['accuracy']:.4f} ({results['inference_accuracy']:.4f} in inference)",
+    )
+    if results["kept_epoch"] < results["epochs"]:
+        words = "stopped" if results["stopped_early"] else "ended"
+        grid.add_row("epochs", f"{words} after {results['epochs']}, kept {results['kept_epoch']}")
+    grid.add_row("cost", _cost(results))
+    if settings.backbone.weights is None:
+        grid.add_row("weights", "random: nothing was downloaded, nothing was transferred")
+    grid.add_row("run folder", f"[path]{escape(str(_shown(run.folder)))}[/]")
+    grid.add_row("  pictures", f"{layout.CURVES}, {layout.CONFUSION}")
+    grid.add_row("  model", f"{layout.MODEL} ({_loads_with(run)}, takes 0-255 pixels)")
+    grid.add_row("  numbers", f"{layout.METRICS}, {layout.HISTORY}, {layout.PREDICTIONS}")
+    grid.add_row("next", _next(settings))
+    return grid
+
+
+def _loads_with(run: Any) -> str:
+    packages = list(run.manifest.get("requires", {}))
+    return f"Keras with {', '.join(packages)}" if packages else "plain Keras"
+
+
+def _shown(folder: Path) -> Path:
+    try:
+        return folder.relative_to(Path.cwd())
+    except ValueError:
+        return folder
+
+
+def _cost(results: dict[str, Any]) -> str:
+    features = results["features_seconds"]
+    return (
+        (f"features {features:.1f} s, " if features else "")
+        + f"training {results['training_seconds']:.1f} s, {results['images_per_second']:,.0f} "
+        f"images/s, {results['peak_memory_bytes'] / 2**30:.1f} GiB at most"
+    )
+
+
+def _next(cfg: Any) -> str:
+    if cfg.data.name != "image_folder":
+        return "tlbench train data=image_folder data.root=my_photos trainable=false"
+    if cfg.trainable is False:
+        return "the same with trainable=true, or strategy=probe_finetune"
+    return "the same with head=exp, or another backbone=..."

@@ -1,0 +1,42 @@
+"""Folders of image files: one folder a class, or a folder a split with one folder a class each."""
+
+import logging
+
+import numpy as np
+
+from tlbench.base.errors import DataError
+from tlbench.config.schema import Data
+from tlbench.data import images, index
+from tlbench.data.index import check, class_names
+from tlbench.data.sources import Contents
+
+__all__ = ["check", "class_names", "read"]
+
+log = logging.getLogger(__name__)
+
+
+def read(cfg: Data, image_size: int) -> Contents:
+    """One folder a class, or a folder a split with one folder a class each."""
+    found = index.listed(cfg)
+    paths = found.paths
+    log.info("Reading %s images in %d classes", f"{len(paths):,}", len(found.class_names))
+    if found.left_out:
+        log.warning("%s", found.left_out)
+    table, good, unreadable = images.read(
+        paths, image_size, cfg.resize, cfg.memory_limit_gb * 2**30
+    )
+    unreadable = [*found.unreadable, *unreadable]
+    if unreadable and cfg.unreadable == "refuse":
+        raise DataError(
+            f"{len(unreadable)} of {len(paths) + len(found.unreadable)} images cannot be read, the first: "
+            f"{unreadable[0]} Mend or remove them, or set data.unreadable=skip."
+        )
+    if found.missed and cfg.unreadable == "refuse":
+        raise DataError(f"{found.left_out}. Mend that, or set data.unreadable=skip.")
+    return Contents(
+        table,
+        np.asarray(found.labels, np.int64)[good],
+        np.asarray(found.parts, dtype="U10")[good],
+        found.class_names,
+        tuple(unreadable),
+    )

@@ -1,0 +1,31 @@
+"""Intervals and tests for shares of images: how far a difference of accuracies is from chance."""
+
+import math
+
+Z = 1.959964  # of the normal distribution, for 95 %
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share of n trials, 95 %."""
+    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
+    """95 % interval of the difference of two shares of the same n trials: Agresti and Min (2005).
+
+    only_a, only_b: trials in which one of the two succeeded; half a trial is added to each cell.
+    """
+    n, gain, loss = n + 2, only_a + 0.5, only_b + 0.5
+    middle = (gain - loss) / n
+    half = Z * math.sqrt((gain + loss) - (gain - loss) ** 2 / n) / n
+    return max(-1.0, middle - half), min(1.0, middle + half)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Exact two-sided p: how likely so uneven a split of the differing images is by fair coin."""
+    from scipy.stats import binomtest  # comes with scikit-learn
+
+    n = only_a + only_b
+    return float(binomtest(only_a, n, 0.5).pvalue) if n else 1.0

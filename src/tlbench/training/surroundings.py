@@ -1,0 +1,87 @@
+"""What a run was made from and on: recorded in its manifest, and said when it begins."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from tlbench.base.files import atomic, write_text
+from tlbench.config.schema import Config
+from tlbench.data.datasets import Dataset
+from tlbench.networks import backbones, hardware, weights
+from tlbench.networks.classifiers import Classifier
+from tlbench.networks.summary import layer_table
+from tlbench.runs import layout
+from tlbench.runs.recording import Recording
+
+log = logging.getLogger(__name__)
+
+
+def facts(
+    cfg: Config,
+    machine: hardware.Machine,
+    precision: hardware.Precision,
+    dataset: Dataset,
+    classifier: Classifier,
+) -> dict[str, Any]:
+    """What the manifest records."""
+    return {
+        "hardware": {
+            **hardware.describe(),
+            "device": machine.device,
+            "precision": precision.policy,
+            "precision_reason": precision.reason,
+            "xla": machine.jit_compile,
+            "repeatable": cfg.repeatable or machine.device == "cpu",
+        },
+        "data": {
+            "name": cfg.data.name,
+            "fingerprint": dataset.fingerprint,
+            "sha256": dataset.sha256,
+            "test_sha256": dataset.test_sha256,
+            "class_names": dataset.class_names,
+            "images": {name: len(rows) for name, rows in dataset.splits.items()},
+            "unreadable": dataset.unreadable,
+        },
+        "batch_norm": {"statistics": cfg.batch_norm.statistics},
+        "weights": {
+            "source": cfg.backbone.weights,
+            "sha256": weights.digest(classifier.backbone),
+            "licence": cfg.backbone.licence,
+        },
+        "requires": backbones.requires(classifier.backbone),
+    }
+
+
+def say(
+    machine: hardware.Machine,
+    precision: hardware.Precision,
+    dataset: Dataset,
+    classifier: Classifier,
+) -> None:
+    """Tell of the machine, the data and its oddities, and the layers."""
+    xla = "with XLA" if machine.jit_compile else "without XLA"
+    log.info("Training on %s in %s (%s), %s", machine.name, precision.policy, precision.reason, xla)
+    counts = ", ".join(f"{len(rows):,} {name}" for name, rows in dataset.splits.items())
+    log.info("%d classes: %s images", len(dataset.class_names), counts)
+    for line in dataset.unreadable[:10]:
+        log.warning("Skipped %s", line)
+    if dataset.unreadable:
+        log.warning("%d images cannot be read and were left out", len(dataset.unreadable))
+    if dataset.repeated:
+        log.info("%s images are equal to another one", f"{dataset.repeated:,}")
+    if dataset.contradictory:
+        log.warning("%d images stand in more than one class", dataset.contradictory)
+    for split in ("validation", "test"):
+        seen = np.isin(dataset.ids_of(split), dataset.ids_of("train"))
+        if seen.any():
+            log.warning("%d of %d %s images are training images too", seen.sum(), len(seen), split)
+    log.info(layer_table(classifier))
+
+
+def write(run: Recording, dataset: Dataset, classifier: Classifier) -> None:
+    """Keep the layers, and which images the run is made from: an evaluation can tell those it was trained on."""
+    write_text(run.folder / layout.SUMMARY, str(layer_table(classifier)))
+    ids: dict[str, Any] = {split: dataset.ids_of(split) for split in dataset.splits}
+    with atomic(run.new / layout.IMAGES) as temporary:
+        np.savez(temporary, **ids)
