@@ -26,7 +26,7 @@ from tlbench.base.errors import ConfigError, RunError, SweepError
 from tlbench.base.files import write_text
 from tlbench.base.stopping import JOB, SAVE, Interrupted, Interrupts
 from tlbench.config import checks, schema, words
-from tlbench.report import page, rows, tables
+from tlbench.report import rows, tables
 from tlbench.runs import records, results
 from tlbench.runs.results import natural
 from tlbench.runs.run import Run
@@ -262,9 +262,7 @@ def _show(table: list[rows.Row], folder: Path) -> None:
     """The table of all jobs on the terminal; table, page and curves in the sweep's folder."""
     parts: dict[str, Callable[[], None]] = {
         "table.md": lambda: write_text(folder / "table.md", tables.markdown(table)),
-        "report.html": lambda: write_text(
-            folder / "report.html", page.html(table, tables.TOLERANCE)
-        ),
+        "report.html": lambda: _write_page(table, folder / "report.html"),
         "curves.png": lambda: _draw_curves(table, folder / "curves.png"),
         "the table": lambda: console.show(tables.Terminal(table)),
     }
@@ -284,6 +282,12 @@ def _costs_itself(name: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("%s cannot be made (%s)", name, reason)
+
+
+def _write_page(table: list[rows.Row], path: Path) -> None:
+    from tlbench.report import page  # and with it Matplotlib, which a sweep needs at its end only
+
+    write_text(path, page.html(table, tables.TOLERANCE))
 
 
 def _draw_curves(table: list[rows.Row], path: Path) -> None:
