@@ -114,7 +114,7 @@ def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], me
     for before, after in itertools.pairwise(history):
         if before["stage"] != after["stage"]:
             axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def confusion_matrix(
