@@ -1,24 +1,24 @@
 """Rows as one self-contained HTML page: no network, no scripts. No TensorFlow.
 
-Whatever comes from a run (names, paths, reasons, settings) goes through `svg.text`.
+Whatever comes from a run (names, paths, reasons, settings) goes through `text`.
 """
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlbench import __version__
-from tlbench.base.console import GREEN, PALETTE, VERMILION
+from tlbench.base.console import BLUE, GREEN, VERMILION
 from tlbench.base.errors import RunError
 from tlbench.config.identity import SEED, counts
-from tlbench.report import comparison, svg, tables
+from tlbench.report import charts, comparison, tables
 from tlbench.report.comparison import Comparison
 from tlbench.report.rows import Row
-from tlbench.report.svg import text
 from tlbench.runs import metrics
 from tlbench.runs.layout import CURVES_OF_HISTORY
 from tlbench.runs.published import FIGURES as PUBLISHED
@@ -27,7 +27,7 @@ from tlbench.runs.results import Result, is_number
 Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
 
 SILENT = ("data.superclasses.",)  # settings that explain no result, beside those that do not count
-DARK_ON = (1, 4, 5)  # positions in the palette of colours too light for white figures on them
+COLORS = f":root{{--good:{GREEN};--bad:{VERMILION};--hit:{BLUE}}}"
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
@@ -47,18 +47,14 @@ def html(rows: Sequence[Row], tolerance: float, compared: Comparison | None = No
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>tlbench report</title><style>{_palette()}{STYLE}</style></head>"
+        f"<title>tlbench report</title><style>{COLORS}{STYLE}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 
 
-def _palette() -> str:
-    """The console's colours as classes: --c the colour, --on what is legible on it."""
-    classes = (
-        f".c{i}{{--c:{color};--on:{'#111' if i in DARK_ON else '#fff'}}}"
-        for i, color in enumerate(PALETTE)
-    )
-    return f":root{{--good:{GREEN};--bad:{VERMILION};--hit:{PALETTE[0]}}}{''.join(classes)}"
+def text(value: object) -> str:
+    """Anything as HTML text: escaped, and without what UTF-8 cannot hold."""
+    return escape(str(value).encode("utf-8", "replace").decode())
 
 
 def _by_test_set(finished: Sequence[Numbered]) -> list[list[Numbered]]:
@@ -139,7 +135,8 @@ def _count(row: Row) -> str:
 
 
 def _chip(number: int) -> str:
-    return f'<span class="chip {svg.color_class(number)}">{number}</span>'
+    style = f"background:{charts.color(number)};color:{charts.ink(number)}"
+    return f'<span class="chip" style="{style}">{number}</span>'
 
 
 def _note(words: str) -> str:
@@ -186,7 +183,7 @@ def _test_set(members: Sequence[Numbered]) -> str:
 
 
 def _costs(members: Sequence[Numbered]) -> str:
-    charts = []
+    drawn = []
     for key, title, axis, more in (
         ("training_seconds", "Training time", "time, less is better", False),
         ("parameters", "Parameters", "parameters, less is better", False),
@@ -197,10 +194,10 @@ def _costs(members: Sequence[Numbered]) -> str:
         for number, row in members:
             cost, accuracy = row.figures[key], row.figures["evaluation"]
             if cost is not None and accuracy is not None:
-                points.append(svg.Point(number, row.name, cost, accuracy, row.interval))
+                points.append(charts.Point(number, row.name, cost, accuracy, row.interval))
         unit = "time" if key == "training_seconds" else "count"
-        charts.append(svg.against_cost(title, axis, points, more_is_better=more, unit=unit))
-    return _figures(charts)
+        drawn.append(charts.against_cost(title, axis, points, more_is_better=more, unit=unit))
+    return _figures(drawn)
 
 
 def _curves(members: Sequence[Numbered]) -> tuple[str, str]:
@@ -213,22 +210,22 @@ def _curves(members: Sequence[Numbered]) -> tuple[str, str]:
                 histories.append((number, row, run.run.epochs()))
             except RunError as error:
                 missing.append(_note(str(error)))
-    charts = []
+    drawn = []
     for key, title in zip(
         CURVES_OF_HISTORY,
         ("Training accuracy", "Validation accuracy", "Training loss", "Validation loss"),
         strict=True,
     ):
         lines = [
-            svg.Line(n, row.name, [(float(e["epoch"]), float(e[key])) for e in epochs])
+            (n, row.name, [(float(e["epoch"]), float(e[key])) for e in epochs])
             for n, row, epochs in histories
         ]
-        charts.append(svg.curves(title, lines, share="accuracy" in key))
-    return _figures(charts), "".join(missing)
+        drawn.append(charts.curves(title, lines, share="accuracy" in key))
+    return _figures(drawn), "".join(missing)
 
 
-def _figures(charts: Iterable[str]) -> str:
-    return "".join(f"<figure>{chart}</figure>" for chart in charts if chart)
+def _figures(drawn: Iterable[str]) -> str:
+    return "".join(f"<figure>{chart}</figure>" for chart in drawn if chart)
 
 
 def _per_class(members: Sequence[Numbered], classes: Sequence[str]) -> str:
@@ -273,13 +270,14 @@ def _confusions(members: Sequence[Numbered], classes: Sequence[str]) -> str:
     parts = []
     for position, (number, row) in enumerate(members):
         try:
-            drawing = svg.confusion(_counts(row, len(classes)), classes)
+            drawing = charts.confusion(_counts(row, len(classes)), classes)
         except RunError as error:
             drawing = _note(str(error))
         parts.append(
             f"<details{' open' if position == 0 else ''}><summary>{_chip(number)}Confusion matrix "
             f'of {text(row.name)}</summary><div class="scroll">{drawing}</div>'
-            '<p class="note">Rows are true classes, columns predicted ones; hover for counts.</p>'
+            '<p class="note">Rows are true classes, columns predicted ones; the deeper the colour, '
+            "the larger the share of the true class.</p>"
             "</details>"
         )
     return f"<h3>What was taken for what</h3>{''.join(parts)}"

@@ -6,13 +6,15 @@ import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure  # not pyplot: it looks for screens, and takes longer to import
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len
 
 from tlbench.base import console
 from tlbench.base.files import atomic
@@ -32,13 +34,20 @@ STYLE = {
     "text.parse_math": False,  # class names and titles are shown as they are
 }
 
+FEW = 30  # classes whose counts can be read in a confusion matrix
+
 
 def _save(figure: Figure, path: Path) -> None:
     fonts.fit(figure)
-    with atomic(path) as temporary, warnings.catch_warnings():
-        # Of characters that no font has: said in one line already.
+    with atomic(path) as temporary:
+        write(figure, temporary, path.suffix[1:])
+
+
+def write(figure: Figure, file: Path | TextIO, form: str) -> None:
+    """Without Matplotlib's warnings of characters that no font has: said in one line, or a browser's."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(temporary, format=path.suffix[1:])
+        figure.savefig(file, format=form)
 
 
 def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -105,33 +114,45 @@ def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], me
     for before, after in itertools.pairwise(history):
         if before["stage"] != after["stage"]:
             axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def confusion_matrix(
     counts: np.ndarray, class_names: Sequence[str], title: str, path: Path
 ) -> None:
-    """Share of each true class (row) that was predicted as each class (column); counts in small ones."""
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    classes = len(class_names)
-    side = float(np.clip(2.2 + 0.34 * classes, 4.5, 22))
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(side + 1, side), layout="constrained")
+    """What each true class (row) was predicted as (column)."""
+    side = float(np.clip(2.2 + 0.34 * len(class_names), 4.5, 22))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(side + 0.3, side), layout="constrained")
         axis = figure.subplots()
-        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        size = 9 if classes <= 30 else 5
-        axis.set_xticks(
-            range(classes), [_short(n) for n in class_names], rotation=90, fontsize=size
-        )
-        axis.set_yticks(range(classes), [_short(n) for n in class_names], fontsize=size)
+        draw_confusion(axis, counts, class_names)
         axis.set(xlabel="predicted", ylabel="true", title=title)
-        if classes <= 30:
-            for row, column in zip(*np.nonzero(counts), strict=True):
-                color = "white" if share[row, column] > 0.6 else "black"
-                count = axis.text(column, row, str(counts[row, column]), color=color, fontsize=7)
-                count.set(ha="center", va="center")
-        figure.colorbar(image, ax=axis, shrink=0.7, label="share of the true class")
         _save(figure, path)
+
+
+def draw_confusion(axis: Any, counts: np.ndarray, names: Sequence[str]) -> None:
+    """Share of each true class as depth of colour: hits in one, misses in another; few with counts.
+
+    counts: (classes, classes); names: one a class, or none at all.
+    """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    pixels = np.empty((*counts.shape, 4))
+    hits = np.eye(len(counts), dtype=bool)[..., None]
+    pixels[..., :3] = np.where(hits, to_rgb(console.BLUE), to_rgb(console.VERMILION))
+    pixels[..., 3] = np.where(counts, 0.04 + 0.96 * share, 0)  # a single image is seen, too
+    axis.imshow(pixels, interpolation="none")
+    axis.grid(False)
+    axis.spines[:].set_visible(True)
+    shown, size = [_short(name) for name in names], 9 if len(names) <= FEW else 5
+    turned = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
+    way = turned if longest(names) > 2 else {}
+    axis.set_xticks(range(len(shown)), shown, fontsize=size, **way)
+    axis.set_yticks(range(len(shown)), shown, fontsize=size)
+    if len(counts) <= FEW:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            color = "white" if share[row, column] > 0.6 else None
+            count = axis.text(column, row, str(counts[row, column]), color=color, fontsize=8)
+            count.set(ha="center", va="center")
 
 
 def reliability(calibration: Mapping[str, Any], title: str, path: Path) -> None:
@@ -181,6 +202,11 @@ def mistakes(
             axis.annotate(taken, (0.5, 0), xytext=(0, -15), color=console.VERMILION, **under)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         _save(figure, path)
+
+
+def longest(names: Sequence[str]) -> int:
+    """Columns of a terminal that the longest of the names takes as it is shown; 0 without names."""
+    return max((cell_len(_short(name)) for name in names), default=0)
 
 
 def _short(name: str) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 from tlbench.base import console
 from tlbench.base.errors import RunError
 from tlbench.base.files import write_text
-from tlbench.report import page, rows, tables
+from tlbench.report import rows, tables
 from tlbench.runs import layout, results
 from tlbench.runs.published import TOLERANCE
 from tlbench.runs.results import Result, natural
@@ -35,7 +35,7 @@ def show(found: Sequence[Result], folder: Path) -> None:
 def _make(table: list[rows.Row], folder: Path) -> None:
     parts: dict[str, Callable[[], None]] = {
         layout.TABLE: lambda: write_text(folder / layout.TABLE, tables.markdown(table)),
-        layout.PAGE: lambda: write_text(folder / layout.PAGE, page.html(table, TOLERANCE)),
+        layout.PAGE: lambda: _write_page(table, folder / layout.PAGE),
         layout.SWEEP_CURVES: lambda: _draw_curves(table, folder / layout.SWEEP_CURVES),
         "the table": lambda: console.show(tables.Terminal(table)),
     }
@@ -55,6 +55,12 @@ def _costs_itself(name: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("%s cannot be made (%s)", name, reason)
+
+
+def _write_page(table: list[rows.Row], path: Path) -> None:
+    from tlbench.report import page  # and with it Matplotlib, which a sweep needs at its end only
+
+    write_text(path, page.html(table, TOLERANCE))
 
 
 def _draw_curves(table: list[rows.Row], path: Path) -> None:
