@@ -3,11 +3,14 @@
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tlbench.base import optional
 from tlbench.inference.formats import Format
+from tlbench.networks import backbones
+from tlbench.networks.fused import exportable
 from tlbench.networks.hardware import keras, tf
 
 Predict = Callable[[np.ndarray], np.ndarray]  # (n, size, size, 3) float32 -> (n, classes)
@@ -20,17 +23,39 @@ def write(
 
     calibration: gives images, (1, size, size, 3) float32 each, that int8's ranges are measured on.
     """
+    if form.name != "keras" and backbones.requires(model):
+        model = exportable(model)
     match form.label:
         case "saved_model":
             model.export(path, format="tf_saved_model", verbose=False)
-        case "onnx" | "litert":
-            model.export(path, format=form.name, verbose=False)
+        case "onnx":
+            _teach_erfc()
+            model.export(path, format="onnx", verbose=False)
+        case "litert":
+            model.export(path, format="litert", verbose=False)
         case "openvino":
             _write_openvino(model, path)
         case "litert_int8":
             _write_int8(model, calibration, path)
         case "keras":  # without the optimizer's state, which the run's own file keeps
             model.save(path)
+
+
+def _teach_erfc() -> None:
+    """What the exact GELU of TensorFlow is made of, and tf2onnx does not know: erfc(x) = 1 - erf(x)."""
+    from tf2onnx.handler import tf_op
+
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx: Any, node: Any, **_: Any) -> None:
+            given, name = node.input[0], node.output[0]
+            kinds = {"dtypes": [ctx.get_dtype(name)], "shapes": [ctx.get_shape(name)]}
+            ctx.remove_node(node.name)
+            erf = ctx.make_node("Erf", [given], **kinds)
+            one = ctx.make_const(f"{node.name}_one", np.array(1, np.float32))
+            ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=[name], **kinds)
+
+    tf_op("Erfc")(Erfc)
 
 
 def _write_openvino(model: keras.Model, path: Path) -> None:

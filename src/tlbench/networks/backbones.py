@@ -124,16 +124,39 @@ def pooled(output: Any, others: int, pooling: str) -> Any:
     return parts[0] if len(parts) == 1 else keras.layers.Concatenate(name="cls_average")(parts)
 
 
+# ---------------------------------------------------------------- layers
+
+
+def inside(layer: Any, *, deep: bool = True) -> list[keras.layers.Layer]:
+    """Layers that a layer or a network is made of, parents before their parts; deep: of those, too."""
+    return list(layer._flatten_layers(include_self=False, recursive=deep))
+
+
+def units(backbone: keras.Model) -> list[keras.layers.Layer]:
+    """Layers in order, from any of which on a stage may train: an encoder counts as the blocks inside it."""
+    found: list[keras.layers.Layer] = []
+    for layer in backbone.layers:
+        blocks = inside(layer, deep=False) if type(layer).__name__.endswith("Encoder") else []
+        found += blocks or [layer]
+    return found
+
+
+def settle(model: keras.Model) -> None:
+    """Before a model is saved: let what loading takes for position embeddings be those that were trained.
+
+    KerasHub's DINOv2 keeps both, and writes the trained ones back only where their sum has grown.
+    """
+    for layer in inside(model):
+        if hasattr(layer, "interpolated_position_embeddings"):
+            layer.position_embeddings.assign(layer.interpolated_position_embeddings)
+
+
 # ---------------------------------------------------------------- what a saved one needs
 
 
 def requires(model: keras.Model) -> dict[str, str]:
     """Packages, with their versions, that must be imported before a model of these layers can be loaded."""
-    packages = {kind.__module__.partition(".")[0] for kind in _kinds(model)} - {"keras", "tlbench"}
-    names = {name: distributions[0] for name, distributions in packages_distributions().items()}
-    return {name: version(names.get(name, name)) for name in sorted(packages) if name in names}
-
-
-def _kinds(model: Any) -> set[type]:
-    inside = getattr(model, "layers", [])
-    return {type(model)}.union(*map(_kinds, inside))
+    kinds = {type(layer) for layer in (model, *inside(model))}
+    packages = {kind.__module__.partition(".")[0] for kind in kinds} - {"keras", "tlbench"}
+    known = packages_distributions()
+    return {known[name][0]: version(known[name][0]) for name in sorted(packages) if name in known}

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tlbench.config import schema
+from tlbench.networks import backbones
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import keras, tf
 
@@ -18,13 +19,8 @@ LEFT_OVER = 0.01
 
 def layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Every batch normalization in a model, nested ones too, in order."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += layers(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            found.append(layer)
-    return found
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in backbones.inside(model) if isinstance(layer, kind)]
 
 
 def own_momentum(model: keras.Model) -> float:

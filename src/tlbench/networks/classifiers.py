@@ -28,9 +28,12 @@ class Classifier:
 
     def set_trainable(self, trainable: bool | str) -> None:
         """Train every layer, the head only, or the backbone from the named layer on."""
+        self.backbone.trainable = (
+            False  # first: Keras leaves all inside as it is where nothing changes
+        )
         self.backbone.trainable = trainable is not False
         if isinstance(trainable, str):
-            for layer in self.backbone.layers[: _layer_number(self.backbone, trainable)]:
+            for layer in backbones.units(self.backbone)[: _number(self.backbone, trainable)]:
                 layer.trainable = False
 
     @property
@@ -57,12 +60,12 @@ def check_layers(cfg: Config) -> None:
             cfg.backbone if own else replace(cfg.backbone, weights=None)
         ).model
         for name in names:
-            _layer_number(backbone, name)
+            _number(backbone, name)
 
 
-def _layer_number(backbone: keras.Model, name: str) -> int:
+def _number(backbone: keras.Model, name: str) -> int:
     """Where a layer stands in a backbone. Raises ConfigError naming a few where there is none."""
-    names = [layer.name for layer in backbone.layers]
+    names = [layer.name for layer in backbones.units(backbone)]
     if name in names:
         return names.index(name)
     if near := difflib.get_close_matches(name, names, n=1):

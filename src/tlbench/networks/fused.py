@@ -7,6 +7,7 @@ import functools
 import inspect
 from typing import Any
 
+from tlbench.networks.backbones import inside
 from tlbench.networks.hardware import keras, tf
 
 
@@ -51,6 +52,23 @@ def _in_inference(kind: type[keras.layers.Layer]) -> type[keras.layers.Layer]:
     return type(kind.__name__, (kind,), {"call": call})
 
 
+class DepthwiseConvolution(keras.layers.Conv2D):
+    """A convolution with a group for each channel, by the operation that is made for it.
+
+    Keras gives TensorFlow's grouped convolution to XLA on every call: slow on a CPU, and no ONNX.
+    """
+
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        return keras.ops.depthwise_conv(
+            inputs,
+            keras.ops.transpose(kernel, (0, 1, 3, 2)),
+            strides=tuple(self.strides),
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+
+
 def accelerate(
     network: keras.Model,
     policy: str,
@@ -67,19 +85,65 @@ def accelerate(
     """
 
     def copy_layer(layer: Any) -> Any:
-        kind, options = layer.__class__, layer.get_config()
-        if not isinstance(layer, keras.layers.Layer):
-            return kind.from_config(options)  # plain arithmetic, which has no policy
-        normalizes = isinstance(layer, keras.layers.BatchNormalization)
-        stays = frozen_statistics if normalizes else statistics_alone
-        if stays or not layer.trainable:
-            kind = _in_inference(kind)
-        elif kind is keras.layers.BatchNormalization and layer.axis in (-1, 3):
-            kind = FusedBatchNormalization
-        if policy != "float32" and layer.name != "classification":
+        options = _configuration(layer)
+        keeps = policy == "float32" or layer.name == "classification"
+        if isinstance(layer, keras.layers.Layer) and not keeps:
             options["dtype"] = policy
-        return kind.from_config(options)
+        return layer.__class__.from_config(options)
 
     copy = keras.models.clone_model(network, clone_function=copy_layer, recursive=True)
     copy.set_weights(network.get_weights())
+    # Layers are copied at the top; what is inside of them, however deep, gets the rest from its original.
+    for layer, twin in zip(inside(network), inside(copy), strict=True):
+        twin.trainable = layer.trainable  # from_config tells it to the outermost layer alone
+        if inside(layer, deep=False):
+            continue  # what is made of layers leaves it to them
+        normalizes = isinstance(layer, keras.layers.BatchNormalization)
+        stays = frozen_statistics if normalizes else statistics_alone
+        own: type[keras.layers.Layer] = type(layer)
+        kind = _in_inference(own) if stays or not layer.trainable else _faster(layer)  # type: ignore[arg-type]
+        if kind is not own:
+            twin.__class__ = kind  # with the same variables
+    return copy
+
+
+def _faster(layer: keras.layers.Layer) -> type[keras.layers.Layer]:
+    """The kind of layer that computes the same in training, and faster."""
+    kind: type[keras.layers.Layer] = type(layer)
+    if kind is keras.layers.BatchNormalization and layer.axis in (-1, 3):
+        return FusedBatchNormalization
+    if (
+        kind is keras.layers.Conv2D
+        and 1 < layer.groups == layer.filters
+        and layer.kernel.shape[2] == 1
+    ):
+        return DepthwiseConvolution
+    return kind
+
+
+def _configuration(layer: Any) -> dict[str, Any]:
+    """What from_config makes a layer of again.
+
+    Some of KerasHub's get_config fail (DeiTEncoder) or give what __init__ refuses (the embeddings of ViT and
+    DeiT), but all keep their arguments as attributes.
+    """
+    kind = type(layer)
+    if not kind.__module__.startswith("keras_hub."):
+        return layer.get_config()
+    config = keras.layers.Layer.get_config(layer)  # name, trainable, dtype
+    names = [name for name in inspect.signature(kind.__init__).parameters if name not in config]
+    return {**{name: getattr(layer, name) for name in names if hasattr(layer, name)}, **config}
+
+
+def exportable(network: keras.Model) -> keras.Model:
+    """A copy that converters understand: no convolution left to XLA, no tensor caught from outside of the graph."""
+    copy = accelerate(network, "float32")
+    for layer in inside(copy):
+        if _faster(layer) is DepthwiseConvolution:
+            layer.__class__ = DepthwiseConvolution
+        for name, value in list(vars(layer).items()):
+            # Angles of DINOv3, position ids of ViT: tf2onnx takes an eager tensor for an input of the network.
+            if keras.ops.is_tensor(value) and not isinstance(value, keras.Variable):
+                setattr(layer, name, keras.ops.convert_to_numpy(value))
+    copy(keras.ops.zeros((1, *copy.input_shape[1:])))  # Keras exports what has been called
     return copy

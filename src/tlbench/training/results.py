@@ -11,7 +11,7 @@ import numpy as np
 from tlbench.base import memory
 from tlbench.base.draws import seed_for
 from tlbench.base.files import atomic, write_json, write_text
-from tlbench.networks import batch_norm
+from tlbench.networks import backbones, batch_norm
 from tlbench.networks.hardware import enough_memory
 from tlbench.runs import layout, metrics
 from tlbench.training import inputs
@@ -96,6 +96,7 @@ def _warn_of_a_gap(training: float, inference: float, statistics: str) -> None:
 def write(trainer: Trainer, figures: dict[str, Any]) -> None:
     """Write the model, the figures and the pictures of a training that has ended."""
     run, history = trainer.run, trainer.state.history
+    backbones.settle(trainer.classifier.model)
     with atomic(run.new / layout.MODEL) as temporary:
         trainer.classifier.model.save(temporary)
     table = io.StringIO(newline="")
