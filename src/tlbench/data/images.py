@@ -172,6 +172,19 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
         raise DataError(f"{printable(path)}: not a readable image ({reason}).") from error
 
 
+def fitted(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
+    """An image in memory as one read from a file: (size, size, 3) uint8 in 0-255.
+
+    pixels: (height, width, 3) or (height, width), values 0-255. Raises DataError for what is no image.
+    """
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] != 3):
+        raise DataError(
+            f"An array of shape {pixels.shape} is no image. Expected (height, width, 3), values 0-255."
+        )
+    whole = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).convert("RGB")
+    return np.asarray(whole if whole.size == (size, size) else _square(whole, size, resize))
+
+
 def _draft_size(image: Image.Image, size: int, resize: str) -> tuple[int, int]:
     """The least size a JPEG may be decoded at (a half, a quarter, an eighth) without losing detail."""
     # Twice the size that is kept leaves the resampling filter something to work with.

@@ -1,12 +1,15 @@
 """A finished run brought back: its model, loaded in Keras's safe mode, and what belongs to it."""
 
 import functools
+import os
 import re
 import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,11 +18,19 @@ from tlbench.base.errors import DataError, RunError
 from tlbench.config.schema import Config
 from tlbench.data import datasets, sources
 from tlbench.data.datasets import Dataset
+from tlbench.data.images import decode, fitted
 from tlbench.networks.hardware import keras, prepare, tf
 from tlbench.runs.run import Run
 
 BATCH_BYTES = 2**26  # of float32 pixels in a batch: what bounds memory
 BATCH_IMAGES = 64
+
+
+class Predicted(NamedTuple):
+    """names: the most probable class of each image; probabilities: (images, classes), in label order."""
+
+    names: list[str]
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,28 @@ class Loaded:
         if not np.isfinite(found).all():
             raise RunError(f"{self.run.model} gives probabilities that are no finite numbers.")
         return found
+
+    def predict(self, images: Any) -> Predicted:
+        """What images are taken for.
+
+        images: paths, arrays of (height, width, 3) with values 0-255, or both; one of either will do. Raises DataError
+        for what is no readable image.
+        """
+        shape = getattr(images, "shape", (0, 0, 0, 0))
+        one = isinstance(images, str | os.PathLike) or len(shape) == 2 or shape[2:] == (3,)
+        size, resize = self.size, self.cfg.data.resize
+        pixels = [
+            decode(Path(image), size, resize)
+            if isinstance(image, str | os.PathLike)
+            else fitted(np.asarray(image), size, resize)
+            for image in ([images] if one else images)
+        ]
+        if not pixels:
+            return Predicted([], np.empty((0, len(self.class_names)), np.float32))
+        step = self.batch_size
+        batches = [np.stack(pixels[i : i + step]) for i in range(0, len(pixels), step)]
+        found = np.concatenate([self.probabilities(batch) for batch in batches])
+        return Predicted([self.class_names[i] for i in found.argmax(axis=1)], found)
 
     @property
     def batch_size(self) -> int:
@@ -116,9 +149,22 @@ def load(run: Run, device: str) -> Loaded:
             model = keras.saving.load_model(run.model, compile=False, safe_mode=True)
     except Exception as error:  # a damaged archive raises nearly anything
         reason = _first_sentence(str(error)) or type(error).__name__
+        lacking = [name for name in run.manifest.get("requires", {}) if not _is_installed(name)]
+        if lacking:
+            raise RunError(
+                f"{run.model} needs {', '.join(lacking)}, not installed here: pip install {' '.join(lacking)}"
+            ) from error
         raise RunError(f"{run.model} cannot be loaded as a Keras model ({reason}).") from error
     _check(run, model)
     return Loaded(run, cfg, model)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _check_archive(path: Path) -> None:

@@ -22,6 +22,7 @@ from tlbench.report.rows import Row
 from tlbench.runs import metrics
 from tlbench.runs.layout import CURVES_OF_HISTORY
 from tlbench.runs.published import FIGURES as PUBLISHED
+from tlbench.runs.published import TOLERANCE
 from tlbench.runs.results import Result, is_number
 
 Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
@@ -55,6 +56,11 @@ def html(rows: Sequence[Row], tolerance: float, compared: Comparison | None = No
 def text(value: object) -> str:
     """Anything as HTML text: escaped, and without what UTF-8 cannot hold."""
     return escape(str(value).encode("utf-8", "replace").decode())
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The table alone, as HTML for a notebook."""
+    return _results(list(enumerate(rows, 1)), TOLERANCE)
 
 
 def _by_test_set(finished: Sequence[Numbered]) -> list[list[Numbered]]:

@@ -275,6 +275,12 @@ def comma_separated(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
+def columns(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """What the table shows, unrounded: a list for each column, a value for each row."""
+    records = [_record(row) for row in rows]
+    return {key: [record[key] for record in records] for key in records[0]} if records else {}
+
+
 def _record(row: Row) -> dict[str, Any]:
     low, high = row.interval or (None, None)
     return {

@@ -17,7 +17,7 @@ from tlbench.runs.layout import MANIFEST
 STATES = ("running", "completed", "failed", "interrupted")
 RECORDS = (
     *("data", "hardware", "versions", "weights", "features", "batch_norm", "files"),
-    "extension",
+    *("extension", "requires"),
 )
 PACKAGES = ("tlbench", "tensorflow", "keras", "numpy", "hydra-core", "omegaconf", "pillow")
 MOST_BYTES = 2**24  # no run of ours comes near

@@ -33,11 +33,13 @@ def train(cfg: Config, folder: Path, command: str, given: Contents | None = None
     )
 
 
-def go_on(plan: Plan, command: str) -> Run:
+def go_on(plan: Plan, command: str, given: Contents | None = None) -> Run:
     """Finish a run that was interrupted, or train more epochs of a completed one, in its folder."""
-    decided = decisions.of(plan.run.manifest)
     return _carry_out(
-        plan.cfg, decided, lambda facts: Recording.resume(plan.run, plan.cfg, command, facts)
+        plan.cfg,
+        decisions.of(plan.run.manifest),
+        lambda facts: Recording.resume(plan.run, plan.cfg, command, facts),
+        given,
     )
 
 

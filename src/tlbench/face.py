@@ -1,0 +1,174 @@
+"""tlbench from Python: what a notebook or a script calls. It leaves its host as it was, and is silent unless asked."""
+
+import contextlib
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlbench.base import console, logs
+from tlbench.base.errors import ConfigError, RunError
+from tlbench.config.compose import compose
+from tlbench.config.schema import Config
+from tlbench.report import comparison, rows, tables
+from tlbench.report.comparison import Comparison, Pair
+from tlbench.runs import records
+from tlbench.runs import results as found
+from tlbench.runs.results import Result
+from tlbench.runs.run import Run
+
+if TYPE_CHECKING:
+    from tlbench.inference.loaded import Loaded
+
+
+def train(
+    *settings: str | Config,
+    folder: str | Path | None = None,
+    images: Any = None,
+    labels: Sequence[Any] | None = None,
+    progress: bool | None = None,
+) -> Run:
+    """Train what would be typed after `tlbench train`, or what `compose` has composed.
+
+    folder: of the run; None: one of its own in outputs/. images, labels: own data without files, arrays of (images,
+    height, width, 3) with values 0-255, or paths, and a label for each. progress: whether lines and bars are shown;
+    None: in a notebook. Ctrl-C, or interrupting the kernel, saves a checkpoint: `train(f"resume={folder}")` goes on.
+    Raises TlbenchError, whose message says how to mend what is wrong.
+    """
+    if (images is None) != (labels is None):
+        raise ConfigError(
+            "Images need labels, and labels images. Give both: images=..., labels=..."
+        )
+    own_data = () if images is None else ("data=given",)
+    cfg = _configuration((*own_data, *settings))
+    with _shown(progress), _host_kept():
+        from tlbench.cli import signals
+
+        with signals.interrupts_heard():
+            return _trained(cfg, settings, folder, images, labels)
+
+
+def _configuration(settings: Sequence[str | Config]) -> Config:
+    composed = [setting for setting in settings if isinstance(setting, Config)]
+    if not composed:
+        return compose([str(setting) for setting in settings])
+    if len(settings) > 1:
+        raise ConfigError("A composed configuration stands alone: compose it from all settings.")
+    return composed[0]
+
+
+def _trained(
+    cfg: Config,
+    settings: Sequence[str | Config],
+    folder: str | Path | None,
+    images: Any,
+    labels: Sequence[Any] | None,
+) -> Run:
+    from tlbench.data.sources import given
+    from tlbench.training import resuming
+    from tlbench.training import train as training
+
+    typed = [setting for setting in settings if isinstance(setting, str)]
+    command = f"tlbench.train({', '.join(map(repr, typed))})"
+    plan = resuming.plan(cfg, typed) if cfg.resume is not None else None
+    cfg = plan.cfg if plan else cfg
+    contents = None
+    if labels is not None:
+        contents = given.contents(images, labels, cfg.data, cfg.backbone.image_size)
+    if plan is None:
+        return training.train(cfg, _folder(folder, cfg), command, contents)
+    return plan.run if plan.done else training.go_on(plan, command, contents)
+
+
+def _folder(asked: str | Path | None, cfg: Config) -> Path:
+    if asked is not None:
+        return Path(asked).absolute()
+    from tlbench.sweep import folders
+
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{cfg.backbone.name}_{cfg.data.name}"
+    return folders.claimed(Path("outputs") / name)
+
+
+def load(folder: str | Path, device: str = "auto") -> "Loaded":
+    """A finished run's classifier: `.predict(images)`, and `.keras`, the Keras model.
+
+    device: "auto", "cpu" or "gpu". Raises RunError where there is no finished run, or its model cannot be loaded.
+    """
+    from tlbench.inference import loaded
+
+    with _host_kept():
+        return loaded.load(Run.finished(Path(folder)), device)
+
+
+# ---------------------------------------------------------------- many runs
+
+
+class Results(list[Result]):
+    """Runs as they were found: a list of them, and a table."""
+
+    def table(self) -> Any:
+        """A row for each configuration, its seeds together, as `tlbench report` has it.
+
+        A DataFrame where pandas is installed, else a dict of lists.
+        """
+        return records.as_table(tables.columns(rows.rows(self)))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from tlbench.report import page
+
+        return page.table(rows.rows(self))
+
+
+def results(*folders: str | Path) -> Results:
+    """Every run at or below the folders, outputs/ where none is given. Raises RunError when there is none."""
+    return Results(found.collect([Path(folder) for folder in folders or ("outputs",)]))
+
+
+def compare(a: str | Path, b: str | Path) -> Pair:
+    """Two finished runs on the same test images: their accuracies, the interval of the difference, McNemar's p.
+
+    Raises RunError when they were not tested on the same images.
+    """
+    compared: Comparison = comparison.compare(*(_alone(Path(folder)) for folder in (a, b)))
+    return compared.pairs[0]
+
+
+def _alone(folder: Path) -> rows.Row:
+    result = found.read(folder)
+    if result.status == "damaged":
+        raise RunError(result.reason)
+    return rows.Row(str(folder), (result,))
+
+
+# ---------------------------------------------------------------- the host
+
+
+@contextlib.contextmanager
+def _shown(progress: bool | None) -> Iterator[None]:
+    """Lines and bars, as a notebook draws them or on stderr; nothing where they are not asked for."""
+    from tlbench.base import notebook
+
+    inside = notebook.is_one()
+    if progress is False or (progress is None and not inside):
+        yield
+        return
+    display = notebook.bar if inside else console.terminal
+    handler = notebook.Lines(logging.INFO) if inside else console.Lines(logging.INFO)
+    with logs.heard_by(handler), console.drawn_on(display):
+        yield
+
+
+@contextlib.contextmanager
+def _host_kept() -> Iterator[None]:
+    """Python's and NumPy's own random numbers go on as if nothing had been drawn meanwhile."""
+    drawn, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(drawn)
+        np.random.set_state(of_numpy)
