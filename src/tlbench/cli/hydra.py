@@ -43,6 +43,30 @@ def run(words: list[str], job: Job) -> None:
         words = folders.named(words, flags.config_dir)
     failures: list[Exception] = []
     folders.remember(words)
+    # Hydra prints its own version of an error and exits unless it is told to raise it.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    logging.raiseExceptions = False  # `--info | head` is no error, but Hydra logs to stdout
+    original, sys.argv = sys.argv, [sys.argv[0], *words]
+    shown = _fitted() if flags.help else contextlib.nullcontext()
+    try:
+        with folders.kept(words), own_yaml(flags.config_dir), shown:
+            main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+            main(_task(job, failures))()
+    except Exception as error:
+        if error in failures:  # of a job, through another launcher
+            raise
+        _explain_hydra(error)
+    except SystemExit as exit:  # Hydra leaves this way after --help
+        if exit.code not in (0, None):
+            raise
+    finally:
+        sys.argv = original
+    if failures:
+        raise failures[0]
+
+
+def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], None]:
+    """What Hydra calls with a composed configuration; an error of the job is kept in `failures`."""
 
     def task(composed: DictConfig) -> None:
         hydra_config = HydraConfig.get()
@@ -63,25 +87,7 @@ def run(words: list[str], job: Job) -> None:
         finally:
             folders.remove_empty(folder)
 
-    # Hydra prints its own version of an error and exits unless it is told to raise it.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    logging.raiseExceptions = False  # `--info | head` is no error, but Hydra logs to stdout
-    original, sys.argv = sys.argv, [sys.argv[0], *words]
-    try:
-        shown = _fitted() if flags.help else contextlib.nullcontext()
-        with folders.kept(words), own_yaml(flags.config_dir), shown:
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
-    except Exception as error:
-        if error in failures:  # of a job, through another launcher
-            raise
-        _explain_hydra(error)
-    except SystemExit as exit:  # Hydra leaves this way after --help
-        if exit.code not in (0, None):
-            raise
-    finally:
-        sys.argv = original
-    if failures:
-        raise failures[0]
+    return task
 
 
 @contextlib.contextmanager

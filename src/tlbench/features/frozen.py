@@ -95,19 +95,15 @@ def _compute(
     chosen, measured = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, measured["reason"])
 
+    width = network.output_shape[-1]
+    about = {
+        **{"backbone": cfg.backbone.name, "weights": cfg.backbone.weights, "data": cfg.data.name},
+        **{"engine": engine, "precision": chosen, "features": width},
+    }
+
     def get(table: Images, view: str) -> tuple[np.ndarray, int]:
-        width = network.output_shape[-1]
-        about = {
-            "backbone": cfg.backbone.name,
-            "weights": cfg.backbone.weights,
-            "data": cfg.data.name,
-            "engine": engine,
-            "precision": chosen,
-            "view": view,
-            "features": width,
-        }
         whole = {**recipe, "precision": chosen, "view": view}
-        store = Store(Path(cfg.features.folder), whole, width, about)
+        store = Store(Path(cfg.features.folder), whole, width, {**about, "view": view})
         return store.get(
             table,
             rows,
@@ -122,17 +118,19 @@ def _compute(
         views.append(found)
         computed += anew
     prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
-    position = np.full(len(dataset.images), -1)
-    position[rows] = np.arange(len(rows))
+    reused = len(rows) * len(views) - computed
     facts = {
-        "engine": engine,
-        "precision": chosen,
-        **measured,
-        "images_computed": computed,
-        "images_reused": len(rows) * len(views) - computed,
+        **{"engine": engine, "precision": chosen, **measured},
+        **{"images_computed": computed, "images_reused": reused},
         "seconds": time.perf_counter() - began,
     }
-    return Features(views, position, facts)
+    return Features(views, _position(rows, len(dataset.images)), facts)
+
+
+def _position(rows: np.ndarray, images: int) -> np.ndarray:
+    position = np.full(images, -1)
+    position[rows] = np.arange(len(rows))
+    return position
 
 
 def _recipe(network: keras.Model, engine: str, machine: Machine, decoding: str) -> dict[str, Any]:

@@ -207,7 +207,12 @@ def _write(
         folder / layout.RELIABILITY,
     )
     _draw_mistakes(dataset, probabilities, folder / layout.MISTAKES)
-    facts = {
+    write_json(folder / layout.EVALUATED, {**_facts(cfg, dataset, comparison), **results})
+    return folder
+
+
+def _facts(cfg: Config, dataset: Dataset, comparison: Comparison) -> dict[str, Any]:
+    return {
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": {
             "name": cfg.data.name,
@@ -221,8 +226,6 @@ def _write(
             "greatest_difference": comparison.greatest_difference,
         },
     }
-    write_json(folder / layout.EVALUATED, {**facts, **results})
-    return folder
 
 
 def _draw_mistakes(dataset: Dataset, probabilities: np.ndarray, path: Path) -> None:

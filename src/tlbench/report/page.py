@@ -6,7 +6,6 @@ Whatever comes from a run (names, paths, reasons, settings) goes through `text`.
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tlbench.base.errors import RunError
 from tlbench.config.identity import SEED, counts
 from tlbench.report import charts, comparison, tables
 from tlbench.report.comparison import Comparison
+from tlbench.report.html import chip, grid, note, text
 from tlbench.report.rows import Row
 from tlbench.runs import metrics
 from tlbench.runs.layout import CURVES_OF_HISTORY
@@ -51,11 +51,6 @@ def html(rows: Sequence[Row], tolerance: float, compared: Comparison | None = No
         f"<title>tlbench report</title><style>{COLORS}{STYLE}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
-
-
-def text(value: object) -> str:
-    """Anything as HTML text: escaped, and without what UTF-8 cannot hold."""
-    return escape(str(value).encode("utf-8", "replace").decode())
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -92,16 +87,16 @@ def _header(rows: Sequence[Row]) -> str:
 def _results(numbered: Sequence[Numbered], tolerance: float) -> str:
     heads = "".join(f"<th>{column.heading}</th>" for column in tables.COLUMNS)
     body = "".join(_result(number, row, tolerance) for number, row in numbered)
-    note = tables.not_compared([row for _, row in numbered])
+    why = tables.not_compared([row for _, row in numbered])
     return (
         '<section id="results"><h2>Results</h2>'
         f'<div class="scroll"><table class="figures"><thead><tr><th>run</th>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{_note(note)}</section>"
+        f"<tbody>{body}</tbody></table></div>{note(why)}</section>"
     )
 
 
 def _result(number: int, row: Row, tolerance: float) -> str:
-    head = f"<th>{_chip(number)}{text(row.name)}{_count(row)}</th>"
+    head = f"<th>{chip(number)}{text(row.name)}{_count(row)}</th>"
     if not row.completed:
         why = text(tables.why_unfinished(row))
         return (
@@ -140,31 +135,12 @@ def _count(row: Row) -> str:
     return f" <small>mean of {row.count}</small>" if len(row.runs) > 1 else ""
 
 
-def _chip(number: int) -> str:
-    style = f"background:{charts.color(number)};color:{charts.ink(number)}"
-    return f'<span class="chip" style="{style}">{number}</span>'
-
-
-def _note(words: str) -> str:
-    return f'<p class="note">{text(words)}</p>' if words else ""
-
-
 def _comparison(found: Comparison) -> str:
     heads = ("seed", "A", "B", "A - B", "95 % interval", "only A right", "only B right", "p")
     lines = [[text(cell) for cell in comparison.cells(pair)] for pair in found.pairs]
     return (
         f'<section id="comparison"><h2>A against B</h2><p>A: {text(found.a)}<br>B: {text(found.b)}'
-        f"</p>{_table(heads, lines)}<p>{text(comparison.conclusion(found))}</p></section>"
-    )
-
-
-def _table(heads: Iterable[str], lines: Iterable[Iterable[str]], style: str = "") -> str:
-    """A table of cells that are HTML already."""
-    top = "".join(f"<th>{head}</th>" for head in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in lines)
-    return (
-        f'<div class="scroll"><table class="{style}"><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f"</p>{grid(heads, lines)}<p>{text(comparison.conclusion(found))}</p></section>"
     )
 
 
@@ -175,7 +151,7 @@ def _test_set(members: Sequence[Numbered]) -> str:
     data = members[0][1].first.data
     images, classes = data.get("images") or {}, data.get("class_names") or []
     counts = f"{len(classes)} classes, {images.get('test', 0):,} test images"
-    legend = "".join(f"<li>{_chip(n)}{text(row.name)}</li>" for n, row in members)
+    legend = "".join(f"<li>{chip(n)}{text(row.name)}</li>" for n, row in members)
     curves, missing = _curves(members)
     return (
         f'<section class="set"><h2>{text(data.get("name", "data"))} <small>{counts}</small></h2>'
@@ -215,7 +191,7 @@ def _curves(members: Sequence[Numbered]) -> tuple[str, str]:
             try:
                 histories.append((number, row, run.run.epochs()))
             except RunError as error:
-                missing.append(_note(str(error)))
+                missing.append(note(str(error)))
     drawn = []
     for key, title in zip(
         CURVES_OF_HISTORY,
@@ -242,10 +218,10 @@ def _per_class(members: Sequence[Numbered], classes: Sequence[str]) -> str:
         best = max((value for value in values if value is not None), default=None)
         cells = [_heat(value, best=value == best and len(values) > 1) for value in values]
         lines.append([text(name), *cells])
-    heads = ["class", *(_chip(number) for number, _ in members)]
+    heads = ["class", *(chip(number) for number, _ in members)]
     return (
         "<details open><summary>F1 by class, the hardest first</summary>"
-        f"{_table(heads, lines, 'classes')}</details>"
+        f"{grid(heads, lines, 'classes')}</details>"
     )
 
 
@@ -278,9 +254,9 @@ def _confusions(members: Sequence[Numbered], classes: Sequence[str]) -> str:
         try:
             drawing = charts.confusion(_counts(row, len(classes)), classes)
         except RunError as error:
-            drawing = _note(str(error))
+            drawing = note(str(error))
         parts.append(
-            f"<details{' open' if position == 0 else ''}><summary>{_chip(number)}Confusion matrix "
+            f"<details{' open' if position == 0 else ''}><summary>{chip(number)}Confusion matrix "
             f'of {text(row.name)}</summary><div class="scroll">{drawing}</div>'
             '<p class="note">Rows are true classes, columns predicted ones; the deeper the colour, '
             "the larger the share of the true class.</p>"
@@ -313,8 +289,8 @@ def _differences(finished: Sequence[Numbered]) -> str:
         values = [_setting(row.first.settings.get(key, "-")) for _, row in finished]
         if len(set(values)) > 1:
             lines.append([f"<code>{text(key)}</code>", *map(text, values)])
-    heads = ["setting", *(_chip(number) for number, _ in finished)]
-    body = _table(heads, lines, "settings") if lines else _note("All runs have the same settings.")
+    heads = ["setting", *(chip(number) for number, _ in finished)]
+    body = grid(heads, lines, "settings") if lines else note("All runs have the same settings.")
     return f'<section id="differences"><h2>What differs</h2>{body}</section>'
 
 
@@ -353,6 +329,6 @@ def _run(number: int, name: str, run: Result) -> str:
         if value not in (None, "")
     )
     return (
-        f"<details><summary>{_chip(number)}{text(name)} <small>{text(run.folder.name)}</small>"
+        f"<details><summary>{chip(number)}{text(name)} <small>{text(run.folder.name)}</small>"
         f"</summary><dl>{lines}</dl></details>"
     )

@@ -32,17 +32,15 @@ def found(trainer: Trainer) -> dict[str, Any]:
     parts = [dataset.splits["test"], dataset.splits["validation"], sample]
     given = _predict(trainer, np.concatenate(parts))
     probabilities, *others = np.split(given, np.cumsum([len(rows) for rows in parts])[:-1])
-    validated, sampled = (
-        metrics.accuracy(dataset.labels[rows], part)
-        for rows, part in zip(parts[1:], others, strict=True)
-    )
+    pairs = zip(parts[1:], others, strict=True)
+    validated, sampled = (metrics.accuracy(dataset.labels[rows], part) for rows, part in pairs)
     evaluated = time.perf_counter() - began
     labels = dataset.labels_of("test")
     seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
     with atomic(trainer.run.new / layout.PREDICTIONS) as temporary:
         np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
     state = trainer.state
-    last = state.history[state.kept - 1]
+    last, images = state.history[state.kept - 1], len(dataset.splits["train"])
     _warn_of_a_gap(last["accuracy"], sampled, batch_norm.statistics(cfg))
     return {
         "parameters": classifier.parameters,
@@ -61,7 +59,7 @@ def found(trainer: Trainer) -> dict[str, Any]:
         "features_seconds": state.features_seconds,
         "training_seconds": state.seconds,
         "evaluation_seconds": state.evaluation_seconds + evaluated,
-        "images_per_second": len(dataset.splits["train"]) * len(state.history) / state.seconds,
+        "images_per_second": images * len(state.history) / state.seconds,
         "latency_ms": latency_ms(classifier, dataset, cfg, trainer.machine),
         "peak_memory_bytes": memory.peak_bytes(),
     }

@@ -1,0 +1,101 @@
+"""The house: which room imports which, what is imported at the top, and how long a file or a function is."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "tlbench"
+FILES = sorted(SRC.rglob("*.py"))
+# From the ground up: a room imports from those before it. Rooms of one line do not know each other.
+FLOORS = (
+    ("base",),
+    ("config",),
+    ("runs",),
+    ("data",),
+    ("networks",),
+    ("features",),
+    ("training", "inference", "report"),
+    ("sweep",),
+    ("cli",),
+    ("face",),
+    ("__init__", "__main__"),
+)
+FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+# Who may import these at the top; inside of a function a library is imported where it is needed.
+LIBRARIES = {
+    "tensorflow": {"networks"},
+    "keras": {"networks"},
+    "hydra": {"config", "sweep", "cli"},
+    "rich": {"base", "runs", "report", "cli", "sweep"},
+    "matplotlib": {"runs", "report"},
+}
+LONG = {"cli/verbs/report.py": "the parser"}  # functions over 40 lines, and the reason
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every module that a file imports, and whether it does so at the top."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((name.name, id(node) in top) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{name.name}", id(node) in top) for name in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
+def test_a_room_imports_from_those_below_it_alone(path: Path) -> None:
+    own = room_of(path)
+    for name, _ in imports(path):
+        parts = name.split(".")
+        if parts[0] != "tlbench" or parts[1] in ("__version__", own):
+            continue
+        assert FLOOR[parts[1]] < FLOOR[own], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_heavy_library_is_imported_where_it_belongs(library: str) -> None:
+    for path in FILES:
+        names = [name for name, top in imports(path) if top and name.split(".")[0] == library]
+        assert not names or room_of(path) in LIBRARIES[library], f"{path} imports {names}"
+
+
+def test_files_and_functions_are_short() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 350, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                lines = node.end_lineno - node.lineno + 1
+                where = str(path.relative_to(SRC))
+                assert lines <= 40 or where in LONG, f"{where}: {node.name} has {lines} lines"
+
+
+def test_every_room_is_in_the_picture() -> None:
+    rooms = {path.name for path in SRC.iterdir() if (path / "__init__.py").is_file()}
+    assert rooms <= set(FLOOR)
+
+
+LIGHT = ("--help", "--version", "-sc install=bash", "cache", "report runs")
+
+
+def test_what_answers_at_once_never_imports_tensorflow(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    code = (
+        "import sys; from tlbench.cli.main import main; "
+        f"[main(words.split()) for words in {LIGHT!r}]; "
+        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    code = "import sys, tlbench; print(sorted({'tensorflow', 'hydra', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,71 @@
+"""Run folders of format 1, made by the version that wrote it: read, evaluated, reported and gone on with."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tlbench as face
+from conftest import Answer
+from tlbench.config.migrations import FORMAT
+from tlbench.runs.run import Run
+
+OLD = Path(__file__).parent / "old_runs"
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """Both runs, to be changed: `completed`, and `interrupted` in the second epoch of its second stage."""
+    for name in ("completed", "interrupted"):
+        shutil.copytree(OLD / name, tmp_path / "runs" / name)
+        assert json.loads((OLD / name / "manifest.json").read_text())["format"] == 1
+    return tmp_path / "runs"
+
+
+def test_settings_get_the_values_of_their_time(old: Path) -> None:
+    cfg = Run.open(old / "completed").config()
+    assert (cfg.backbone.builder, cfg.backbone.architecture) == ("keras_applications", "MobileNet")
+    assert (cfg.backbone.pooling, cfg.backbone.preset) == ("average", None)
+    assert (cfg.tracker.name, cfg.data.arguments) == ("none", {})
+    assert cfg.augment == {"name": "flip", "flip": True, "shift": 0.0}
+    assert cfg.backbone.arguments == {"alpha": 0.03125}  # what it had stays
+
+
+def test_a_completed_run_is_evaluated_predicted_with_and_reported(
+    tlbench: Command, old: Path
+) -> None:
+    answer = tlbench("evaluate", str(old / "completed"))
+    assert answer.code == 0, answer.err
+    assert "equals the record" in answer.out
+    classifier = face.load(old / "completed")
+    labels, recorded = Run.open(old / "completed").tested()
+    assert classifier.predict(np.zeros((1, 8, 8, 3))).probabilities.shape == (1, 10)
+    assert (labels.shape, recorded.shape) == ((30,), (30, 10))
+    answer = tlbench("report", str(old))
+    assert answer.code == 0
+    assert "mobilenet" in answer.out
+    assert "interrupted" in answer.out
+
+
+def test_a_completed_run_is_extended(tlbench: Command, old: Path) -> None:
+    answer = tlbench("train", f"resume={old / 'completed'}", "epochs=3")
+    assert answer.code == 0, answer.err
+    run = Run.open(old / "completed")
+    assert run.manifest["format"] == FORMAT
+    assert [epoch["epoch"] for epoch in run.epochs()] == [1, 2, 3]
+    assert run.config().epochs == 3
+
+
+def test_an_interrupted_run_ends_as_it_would_have_ended(tlbench: Command, old: Path) -> None:
+    answer = tlbench("train", f"resume={old / 'interrupted'}")
+    assert answer.code == 0, answer.err
+    run = Run.open(old / "interrupted")
+    assert (run.status, run.manifest["format"]) == ("completed", FORMAT)
+    assert [epoch["stage"] for epoch in run.epochs()] == ["probe"] * 2 + ["finetune"] * 3
+    # What the version of its time came to without an interruption, on one machine.
+    expected = np.load(OLD / "uninterrupted.npz")["probabilities"]
+    np.testing.assert_allclose(run.tested()[1], expected, atol=1e-3)
