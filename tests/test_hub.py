@@ -21,9 +21,9 @@ Command = Callable[..., Answer]
 CPU = Machine("cpu", "a processor", bfloat16=False, jit_compile=False)
 
 # Parameters of the backbones, as KerasHub's list of presets has them; where that one counts something else,
-# what it comes to: DINOv2 at 518 pixels, SigLIP with its texts, two with their classifiers.
+# what is left: DINOv2 at 224 pixels, SigLIP without its texts, two without their classifiers.
 PARAMETERS = {
-    "dinov2_small": 22_155_264,
+    "dinov2_small": 21_727_872,  # twice 1,113 x 384 fewer: both tables of positions are of 16 x 16 patches
     "dinov3_small": 21_596_544,
     "siglip_base": 92_884_420,
     "deit_small": 21_666_432,
@@ -64,8 +64,27 @@ SMALL: dict[str, tuple[int, dict[str, Any], int, str]] = {
         1,
         "transformer_block_2",
     ),
-    "hgnetv2_b4": (64, {}, 0, "encoder_stage_3"),
-    "efficientnet_lite0": (32, {}, 0, "block6a_expand_conv"),
+    "hgnetv2_b4": (
+        32,
+        {
+            "depths": [1, 1, 1, 1],
+            "embedding_size": 8,
+            "hidden_sizes": [8, 16, 16, 32],
+            "stem_channels": [3, 8, 8],
+            "stackwise_stage_filters": [
+                *([8, 8, 8, 1, 2, 3], [8, 8, 16, 1, 2, 3]),
+                *([16, 8, 16, 1, 2, 5], [16, 8, 32, 1, 2, 5]),
+            ],
+        },
+        0,
+        "encoder_stage_3",
+    ),
+    "efficientnet_lite0": (
+        32,
+        {"stackwise_num_repeats": [1] * 7, "stackwise_width_coefficients": [0.25] * 7},
+        0,
+        "block6a_expand_conv",
+    ),
 }
 POOLING = {"dinov2_small": "cls+average", "deit_small": "cls", "vit_base": "cls"}
 
@@ -74,7 +93,7 @@ def words(name: str, *more: str) -> list[str]:
     size, arguments, _, _ = SMALL[name]
     return [
         *(f"backbone={name}", "backbone.weights=null", f"backbone.image_size={size}"),
-        *(f"backbone.arguments.{key}={value}" for key, value in arguments.items()),
+        *(f"backbone.arguments.{key}={value}".replace(" ", "") for key, value in arguments.items()),
         *("data=digits", "head.widths=[8]", "batch_size=16", *more),
     ]
 
@@ -138,7 +157,9 @@ def test_a_classifier_is_fed_cached_copied_and_saved_alike(name: str, tmp_path: 
     assert backbones.requires(model) == {"keras-hub": keras_hub.__version__}
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", ["dinov2_small", "deit_small", "hgnetv2_b4"]
+)  # blocks in an encoder
 def test_what_is_frozen_stays_and_the_rest_trains(name: str) -> None:
     classifier, images = small(name), pixels(name, 8)
     classifier.set_trainable(SMALL[name][3])

@@ -9,10 +9,21 @@ Everything is imported when it is first used; the import of this package alone c
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Run", "TlbenchError", "compare", "compose", "load", "results", "train"]
+__all__ = [
+    "Config",
+    "Interrupted",
+    "Run",
+    "TlbenchError",
+    "compare",
+    "compose",
+    "load",
+    "results",
+    "train",
+]
 
 if TYPE_CHECKING:
     from tlbench.base.errors import TlbenchError
+    from tlbench.base.stopping import Interrupted
     from tlbench.config.compose import compose
     from tlbench.config.schema import Config
     from tlbench.face import compare, load, results, train
@@ -21,16 +32,21 @@ if TYPE_CHECKING:
 _HOMES = {
     **{"Config": "config.schema", "Run": "runs.run", "TlbenchError": "base.errors"},
     **{"compose": "config.compose", "train": "face", "load": "face", "results": "face"},
-    "compare": "face",
+    **{"compare": "face", "Interrupted": "base.stopping"},
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tlbench' has no attribute '{name}'")
+    import random
     from importlib import import_module
 
-    return getattr(import_module(f"tlbench.{_HOMES[name]}"), name)
+    drawn = random.getstate()  # rich draws a number while it is imported
+    try:
+        return getattr(import_module(f"tlbench.{_HOMES[name]}"), name)
+    finally:
+        random.setstate(drawn)
 
 
 def __dir__() -> list[str]:

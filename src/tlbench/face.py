@@ -44,8 +44,8 @@ def train(
             "Images need labels, and labels images. Give both: images=..., labels=..."
         )
     own_data = () if images is None else ("data=given",)
-    cfg = _configuration((*own_data, *settings))
     with _shown(progress), _host_kept():
+        cfg = _configuration((*own_data, *settings))
         from tlbench.cli import signals
 
         with signals.interrupts_heard():
