@@ -158,7 +158,7 @@ def seed_run(folder: Path) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = checks.load(compose("train", ["data=digits", "backbone.weights=null"]))
     facts = {"data": {"name": "digits", "fingerprint": "0", "class_names": list("0123456789")}}
-    run = Run.start(folder / "seed", cfg, "tlbench train", facts)
+    run = Recording.start(folder / "seed", cfg, "tlbench train", facts)
     with run:
         header = "stage,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds"
         row = "train,1,0.5,0.9,0.6,0.8,0.001,1.0"

@@ -46,7 +46,7 @@ def test_help_names_every_verb(tlbench: Command) -> None:
 
 
 def test_hydras_flags_work_with_the_verb(tlbench: Command, tmp_path: Path) -> None:
-    assert "backbone: convnexttiny, densenet121" in tlbench("train", "--help").out
+    assert "backbone: convnexttiny, deit_small" in tlbench("train", "--help").out
     assert "widths: ${backbone.head_widths}" in tlbench("train", "--cfg", "job").out
     resolved = tlbench("train", "--cfg", "job", "--resolve", "backbone=resnet50").out
     assert "- 1024" in resolved

@@ -1,6 +1,7 @@
 """The house: which room imports which, what is imported at the top, and how long a file or a function is."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,17 @@ def test_files_and_functions_are_short() -> None:
 def test_every_room_is_in_the_picture() -> None:
     rooms = {path.name for path in SRC.iterdir() if (path / "__init__.py").is_file()}
     assert rooms <= set(FLOOR)
+
+
+def test_the_drawing_is_of_today() -> None:
+    drawn = (SRC.parents[1] / "docs" / "structure.svg").read_text(encoding="utf-8")
+    words = set(re.findall(r"[\w]+", " ".join(re.findall(r">([^<]+)</text>", drawn))))
+    for path in FILES:
+        own = path.relative_to(SRC).parts
+        if len(own) == 2 and not own[1].startswith("__"):
+            assert path.stem in words, (
+                f"{path} is not in docs/structure.svg: python docs/structure.py"
+            )
 
 
 LIGHT = ("--help", "--version", "-sc install=bash", "cache", "report runs")

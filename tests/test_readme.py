@@ -110,6 +110,6 @@ def test_a_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_the_picture_of_the_layout_names_every_file() -> None:
     picture = README.partition("## How it is laid out")[2]
-    for path in [*(ROOT / "src" / "tlbench").glob("*.py"), *(ROOT / "conf").glob("*/")]:
-        if path.name not in ("__init__.py", "__main__.py"):
+    for path in [*(ROOT / "src" / "tlbench").glob("*"), *(ROOT / "conf").glob("*/")]:
+        if not path.name.startswith("__") and path.name != "py.typed":
             assert path.name in picture, path.name

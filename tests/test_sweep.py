@@ -15,7 +15,7 @@ import pytest
 from conftest import TINY, Answer
 from tlbench.report import page, rows
 from tlbench.runs.run import Run
-from tlbench.sweep import jobs
+from tlbench.sweep import jobs, table
 
 Command = Callable[..., Answer]
 
@@ -138,7 +138,7 @@ def test_a_table_that_cannot_be_drawn_costs_the_table_alone(
     shutil.copytree(tiny_run, tmp_path / "sweep" / "0")
     monkeypatch.setattr(page, "html", lambda *_: [].index("no such figure"))
     with caplog.at_level("WARNING", "tlbench"):
-        jobs.show(tmp_path / "sweep")
+        table.of_folder(tmp_path / "sweep")
     assert "report.html cannot be made ('no such figure' is not in list)" in caplog.text
     assert not (tmp_path / "sweep" / "report.html").exists()
     assert (tmp_path / "sweep" / "table.md").is_file()

@@ -66,6 +66,7 @@ VERBS = {
     "compare": ("report", "RUN", "OTHER", "--compare", "RUN", "OTHER"),
     "cache": ("cache", "--folder", "FEATURES"),
     "summary": ("summary", *TINY),
+    "plugins": ("plugins",),
     "help": ("train", "--help"),
     "its help": ("predict", "--help"),
 }
@@ -77,7 +78,8 @@ TOLD = {  # what decides, which no width may cost
     "compare": (r"150\s+test",),
     "cache": ("vgg16", "750"),
     "summary": ("classification", "trainable"),
-    "help": ("convnexttiny, densenet121", "hydra.run.dir=DIR"),
+    "plugins": ("keras_applications", "image_folder", "tensorboard"),
+    "help": ("convnexttiny, deit_small", "hydra.run.dir=DIR"),
     "its help": ("--csv",),
 }
 
@@ -118,7 +120,7 @@ def test_a_notebook_shows_text_and_files_are_whole(tmp_path: Path) -> None:
     """In a kernel's own process and by `!tlbench`: rich would take a kernel for a display of its own."""
     words = ["train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run"]
     cells = [
-        f"from tlbench import cli; print('code', cli.main({words!r}))",
+        f"from tlbench.cli.main import main; print('code', main({words!r}))",
         f"!{sys.executable} -m tlbench report run",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])

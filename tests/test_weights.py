@@ -12,7 +12,7 @@ from tlbench.base.errors import ConfigError, WeightsError
 from tlbench.networks import classifiers, weights
 from tlbench.networks.classifiers import build, check_layers
 from tlbench.networks.hardware import keras
-from tlbench.runs.run import Run
+from tlbench.runs.recording import Recording
 
 
 def network(*, top: bool, alpha: float = 0.25, classes: int = 7) -> keras.Model:
@@ -89,7 +89,9 @@ def older_full_with_other_names(folder: Path) -> keras.Model:
 def earlier_run(folder: Path) -> keras.Model:
     cfg = make_config(*TINY, "seed=9")
     built = classifiers.build(cfg, (8, 8, 3), 10)
-    with Run.start(folder / "run", cfg, "tlbench train", {"data": {"class_names": ["a"]}}) as run:
+    with Recording.start(
+        folder / "run", cfg, "tlbench train", {"data": {"class_names": ["a"]}}
+    ) as run:
         built.model.save(run.model)
     return built.backbone
 

@@ -95,7 +95,7 @@ def _compute(
     chosen, measured = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, measured["reason"])
 
-    width = network.output_shape[-1]
+    root, width = Path(cfg.features.folder), network.output_shape[-1]
     about = {
         **{"backbone": cfg.backbone.name, "weights": cfg.backbone.weights, "data": cfg.data.name},
         **{"engine": engine, "precision": chosen, "features": width},
@@ -103,8 +103,7 @@ def _compute(
 
     def get(table: Images, view: str) -> tuple[np.ndarray, int]:
         whole = {**recipe, "precision": chosen, "view": view}
-        store = Store(Path(cfg.features.folder), whole, width, {**about, "view": view})
-        return store.get(
+        return Store(root, whole, width, {**about, "view": view}).get(
             table,
             rows,
             compute=lambda: engines.build(engine, network, chosen, machine, size).run,
@@ -117,7 +116,7 @@ def _compute(
         found, anew = get(table, view)
         views.append(found)
         computed += anew
-    prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
+    prune(root, cfg.features.limit_gb * 2**30)
     reused = len(rows) * len(views) - computed
     facts = {
         **{"engine": engine, "precision": chosen, **measured},

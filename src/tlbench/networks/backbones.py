@@ -128,8 +128,15 @@ def pooled(output: Any, others: int, pooling: str) -> Any:
 
 
 def inside(layer: Any, *, deep: bool = True) -> list[keras.layers.Layer]:
-    """Layers that a layer or a network is made of, parents before their parts; deep: of those, too."""
-    return list(layer._flatten_layers(include_self=False, recursive=deep))
+    """Layers that a layer or a network is made of, in order; deep: each followed by those that it is made of."""
+    is_network = isinstance(layer, keras.Model)
+    parts = (
+        layer.layers if is_network else layer._flatten_layers(include_self=False, recursive=False)
+    )
+    found: dict[int, keras.layers.Layer] = {}  # each once
+    for part in parts:
+        found.update({id(one): one for one in (part, *(inside(part) if deep else ()))})
+    return list(found.values())
 
 
 def units(backbone: keras.Model) -> list[keras.layers.Layer]:
