@@ -165,5 +165,5 @@ def requires(model: keras.Model) -> dict[str, str]:
     """Packages, with their versions, that must be imported before a model of these layers can be loaded."""
     kinds = {type(layer) for layer in (model, *inside(model))}
     packages = {kind.__module__.partition(".")[0] for kind in kinds} - {"keras", "tlbench"}
-    known = packages_distributions()
+    known = packages_distributions() if packages else {}  # it reads every package's files
     return {known[name][0]: version(known[name][0]) for name in sorted(packages) if name in known}
