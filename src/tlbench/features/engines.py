@@ -193,9 +193,9 @@ def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False)
 
     shape = (batch_size, *network.input_shape[1:])
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
-    def forward(pixels: tf.Tensor) -> tf.Tensor:
+    def features(pixels: tf.Tensor) -> tf.Tensor:
         return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
+    forward = tf.function(features, input_signature=[tf.TensorSpec(shape, tf.uint8)])
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     return tf.function(frozen, jit_compile=True) if jit_compile else frozen

@@ -17,7 +17,7 @@ Predict = Callable[[np.ndarray], np.ndarray]  # (n, size, size, 3) float32 -> (n
 
 
 def write(
-    form: Format, model: keras.Model, calibration: Callable[[], Iterable], path: Path
+    form: Format, model: keras.Model, calibration: Callable[[], Iterable[np.ndarray]], path: Path
 ) -> None:
     """Write a model as the format's file or folder; raises whatever its converter does.
 
@@ -67,7 +67,9 @@ def _write_openvino(model: keras.Model, path: Path) -> None:
         openvino.save_model(graph, path, compress_to_fp16=False)
 
 
-def _write_int8(model: keras.Model, calibration: Callable[[], Iterable], path: Path) -> None:
+def _write_int8(
+    model: keras.Model, calibration: Callable[[], Iterable[np.ndarray]], path: Path
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)

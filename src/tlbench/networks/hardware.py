@@ -32,6 +32,18 @@ with _quiet():
 
     _GPUS = tf.config.list_physical_devices("GPU")
 
+__all__ = [
+    "Machine",
+    "Precision",
+    "describe",
+    "enough_memory",
+    "keras",
+    "policy",
+    "prepare",
+    "tf",
+    "training_precision",
+]
+
 BFLOAT16_FLAGS = frozenset(["amx_bf16", "avx512_bf16"])  # processors that multiply it natively
 
 

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,13 +159,14 @@ def conclusion(found: Comparison) -> str:
 
 def pick(rows: Sequence[Row], name: str) -> Row | None:
     """The row of that name, or the run in that folder (its path or its last part) as a row."""
-    from pathlib import Path
-
     for row in rows:
         if row.name.casefold() == name.casefold():
             return row
-    for same in (lambda folder: folder.resolve() == Path(name).resolve(), lambda f: f.name == name):
-        runs = [(row, run) for row in rows for run in row.runs if same(run.folder)]
+    every = [(row, run) for row in rows for run in row.runs]
+    for runs in (
+        [(row, run) for row, run in every if run.folder.resolve() == Path(name).resolve()],
+        [(row, run) for row, run in every if run.folder.name == name],
+    ):
         if len(runs) == 1:
             row, run = runs[0]
             seed = f" seed={run.settings.get('seed')}" if len(row.runs) > 1 else ""
