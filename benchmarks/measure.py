@@ -39,6 +39,7 @@ class Outcome:
     until: float  # to the first line that matches what was waited for, or NaN
     peak_bytes: int  # of it and, each alone, of the children it waited for
     out: str  # stdout and stderr together
+    cpu: float = float("nan")  # seconds of all cores together
 
 
 def process(
@@ -64,19 +65,20 @@ def process(
             lines.append(line)
             if until and seen != seen and re.search(until, line):
                 seen = time.perf_counter() - began
-        peak = _reap(child)
+        peak, cpu = _reap(child)
         seconds = time.perf_counter() - began
     out = "".join(lines)
     if child.returncode:
         sys.exit(f"{' '.join(words)} failed:\n{out[-2000:]}")
-    return Outcome(seconds, seen, peak, out)
+    return Outcome(seconds, seen, peak, out, cpu)
 
 
-def _reap(child: "subprocess.Popen[str]") -> int:
-    """Wait for a child; its peak memory in bytes."""
+def _reap(child: "subprocess.Popen[str]") -> tuple[int, float]:
+    """Wait for a child; its peak memory in bytes, and the seconds of processors that it took."""
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak, usage.ru_utime + usage.ru_stime
 
 
 # ---------------------------------------------------------------- workers
@@ -115,7 +117,7 @@ class Worker:
         """End it and note its peak memory."""
         assert self._child.stdin is not None
         self._child.stdin.close()
-        self.peak_bytes = _reap(self._child)
+        self.peak_bytes, _ = _reap(self._child)
 
     def _answer(self) -> Any:
         assert self._child.stdout is not None

@@ -95,8 +95,6 @@ def _explained(cfg: Backbone, error: Exception) -> TlbenchError:
 
 # ---------------------------------------------------------------- pooling
 
-POOLINGS = ("average", "cls", "cls+average")
-
 
 def pooled(output: Any, others: int, pooling: str) -> Any:
     """Features of an image, (batch, features), from what a backbone gives: see `Network`.
