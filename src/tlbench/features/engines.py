@@ -196,6 +196,8 @@ def _frozen(network: keras.Model, batch_size: int, *, jit_compile: bool = False)
     def features(pixels: tf.Tensor) -> tf.Tensor:
         return tf.cast(network(tf.cast(pixels, tf.float32), training=False), tf.float32)
 
-    forward = tf.function(features, input_signature=[tf.TensorSpec(shape, tf.uint8)])
+    forward = tf.function(
+        features, input_signature=[tf.TensorSpec(shape, tf.uint8)], autograph=False
+    )
     frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
     return tf.function(frozen, jit_compile=True) if jit_compile else frozen

@@ -101,7 +101,9 @@ class Loaded:
         """The model as one graph, traced once for batches of every length."""
         signature = tf.TensorSpec((None, *self.keras.input_shape[1:]), tf.float32)
         call = functools.partial(self.keras, training=False)
-        return tf.function(lambda images: call(images), input_signature=[signature])
+        return tf.function(
+            lambda images: call(images), input_signature=[signature], autograph=False
+        )
 
     def dataset(self, cfg: Config) -> Dataset:
         """The data of a configuration, its labels in the run's order of classes.

@@ -75,7 +75,7 @@ def recalibrate(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
     chosen = [(layer, twin) for layer, twin in pairs if layer.trainable]
     for _, twin in chosen:
         twin.momentum = 0.0  # each batch leaves exactly its own statistics behind
-    forward = tf.function(lambda x: copy(x, training=True), reduce_retracing=True)
+    forward = tf.function(lambda x: copy(x, training=True), reduce_retracing=True, autograph=False)
     means = [np.zeros(twin.moving_mean.shape, np.float64) for _, twin in chosen]
     squares = [np.zeros_like(mean) for mean in means]
     images = 0

@@ -118,13 +118,17 @@ def shuffled(
             rows, seed=[seed_for(cfg.seed, "order"), epoch]
         )
         return tf.data.Dataset.range(steps).map(
-            lambda step: (epoch * steps + step, order[step * size : (step + 1) * size])
+            _as_it_is(lambda step: (epoch * steps + step, order[step * size : (step + 1) * size]))
         )
 
     def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return source.drawn(chosen, [cfg.seed, draw]), tf.gather(labels, chosen)
 
-    chosen = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(one_epoch).skip(first_step)
+    chosen = (
+        tf.data.Dataset.range(epochs.start, epochs.stop)
+        .flat_map(_as_it_is(one_epoch))
+        .skip(first_step)
+    )
     return _read_ahead(chosen, load)
 
 
@@ -136,7 +140,14 @@ def _read_ahead(chosen: tf.data.Dataset, load: Callable[..., Any]) -> tf.data.Da
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    return chosen.map(load, num_parallel_calls=AHEAD).prefetch(AHEAD).with_options(options)
+    return (
+        chosen.map(_as_it_is(load), num_parallel_calls=AHEAD).prefetch(AHEAD).with_options(options)
+    )
+
+
+def _as_it_is(function: Callable[..., Any]) -> Any:
+    """A function whose Python no tensor steers: translating it for those that do takes half a second."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -38,7 +38,7 @@ def latency_ms(classifier: Classifier, dataset: Dataset, cfg: Config, machine: M
 
 def _measured(classifier: Classifier, image: np.ndarray) -> float:
     pixels = tf.constant(image, tf.float32)
-    forward = tf.function(lambda one: classifier.model(one, training=False))
+    forward = tf.function(lambda one: classifier.model(one, training=False), autograph=False)
     forward(pixels)
     times = []
     for _ in range(REPEATS):
