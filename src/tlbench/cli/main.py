@@ -68,6 +68,8 @@ def _ended(words: list[str]) -> int:
 
 def _heard(words: list[str]) -> int:
     """The command, with what it logs and how far it is on the error console."""
+    if not words or words[0].startswith("-"):  # help and completion: nothing to hear, and at once
+        return program(words)
     from tlbench.base import console, logs
 
     with logs.heard_by(console.Lines(logging.INFO)), console.drawn_on(console.terminal):
