@@ -151,7 +151,7 @@ def test_stages_run_in_order(tlbench: Command) -> None:
 def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
     run = train(
         tlbench, "run", "early_stopping.patience=1", "epochs=30", "learning_rate=0.1",
-        "trainable=false",
+        "trainable=false", "features.precision=float32",
     )  # fmt: skip
     epochs, metrics = history(run), run.metrics
     losses = [float(row["val_loss"]) for row in epochs]
@@ -161,6 +161,15 @@ def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
     assert metrics["stopped_early"]
     assert metrics["train_accuracy"] == float(epochs[best]["accuracy"])
     assert metrics["val_accuracy"] == pytest.approx(float(epochs[best]["val_accuracy"]))
+    # What is saved answers as the best epoch did, and not as the last.
+    assert losses[-1] != pytest.approx(losses[best], rel=2e-4)
+    assert metrics["val_loss"] == pytest.approx(losses[best], rel=2e-4)
+    pixels = datasets.load(run.config().data, 32)
+    rows = pixels.splits["validation"]
+    saved = keras.models.load_model(run.folder / "model.keras")
+    given = saved.predict(pixels.images.batch(rows), verbose=0)
+    chosen = given[np.arange(len(rows)), pixels.labels[rows]]
+    assert -np.log(chosen).mean() == pytest.approx(losses[best], rel=2e-4)
     said = (run.folder / "train.log").read_text()
     assert f"train stopped after {len(epochs)}, kept {best + 1}" in said
     answer = tlbench("train", "resume=run", "epochs=40")
