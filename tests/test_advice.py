@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY, Answer, make_config
+from conftest import BACKBONE, MOBILENET, Answer, make_config
 from tlbench.networks import classifiers
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
-HEAD = (*TINY[1:-2], "trainable=false", "epochs=1", "device=cpu")
+HEAD = (*BACKBONE, "head.widths=[16]", "trainable=false", "epochs=1", "device=cpu")
 
 
 def advised(answer: Answer, pattern: str) -> str:
@@ -34,11 +34,11 @@ def test_images_that_cannot_be_read_are_skipped_as_advised(tlbench: Command, pho
 
 
 def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
-    words = [word for word in HEAD if not word.startswith("backbone.weights")]
-    backbone = classifiers.build(make_config(*TINY), (8, 8, 3), 10).backbone
+    words = [*MOBILENET, *HEAD[2:]]
+    backbone = classifiers.build(make_config(*MOBILENET), (8, 8, 3), 10).backbone
     backbone.save_weights("old.weights.h5")
     chosen = ("backbone.weights=old.weights.h5", "hydra.run.dir=run")
-    answer = tlbench("train", "data=digits", "data.limit=300", *words, *chosen)
+    answer = tlbench("train", *words, *chosen)
     assert answer.code == 0, answer.err
     Path("old.weights.h5").rename("it's moved.weights.h5")
     again = ("train", "resume=run", "epochs=2")
@@ -51,12 +51,12 @@ def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
 
 
 def test_other_weights_are_refused_with_what_to_give(tlbench: Command) -> None:
-    words = [word for word in HEAD if not word.startswith("backbone.weights")]
+    words = [*MOBILENET, *HEAD[2:]]
     for seed in (0, 1):
-        made = classifiers.build(make_config(*TINY, f"seed={seed}"), (8, 8, 3), 10)
+        made = classifiers.build(make_config(*MOBILENET, f"seed={seed}"), (8, 8, 3), 10)
         made.backbone.save_weights(f"{seed}.weights.h5")
     chosen = ("backbone.weights=0.weights.h5", "hydra.run.dir=run")
-    assert tlbench("train", "data=digits", "data.limit=300", *words, *chosen).code == 0
+    assert tlbench("train", *words, *chosen).code == 0
     again = ("train", "resume=run", "epochs=2", "backbone.weights=1.weights.h5")
     advice = advised(tlbench(*again), r"backbone\.weights=")
     assert tlbench(*again[:-1], f"{advice}0.weights.h5").code == 0
@@ -81,7 +81,7 @@ def test_a_sweep_goes_on_where_its_pictures_have_moved(
     (own / "mine.yaml").write_text(text.format(photos))
     words = ("--multirun", *HEAD, "data=mine", "head.widths=[4],[5]", "hydra.sweep.dir=sweep")
     flag = f"--config-dir={tmp_path / 'own'}"
-    assert tlbench("train", *words, flag).code == 0
+    assert tlbench("train", *words, flag, "hydra/launcher=basic").code == 0
     for job in ("0", "1"):
         Recording.open(Path("sweep") / job).record(status="interrupted")
     moved = photos.rename(tmp_path / "it's moved")

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY, Answer
+from conftest import MOBILENET, Answer
 from tlbench.cli import verbs
 from tlbench.runs.recording import Recording
 
 Command = Callable[..., Answer]
 
-TRAIN = ("train", *TINY)
-FOLDER = ("train", *TINY[1:7], "data=image_folder")
+TRAIN = ("train", *MOBILENET)
+FOLDER = ("train", *MOBILENET[1:-1], "data=image_folder")
 XCEPTION = ("data=digits", "backbone=xception", "backbone.weights=null", "backbone.image_size=32")
 
 # (the words, a part of the line that answers them); {run} is a finished run.
@@ -117,7 +117,7 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("train", "resume=nowhere"), "nowhere is no run"),
     (("train", "resume={run}", "seed=9"), "seed is 0 there, 9 here"),
     # the other verbs
-    (("summary", *TINY, "head=lineer"), "Did you mean 'linear'?"),
+    (("summary", *MOBILENET, "head=lineer"), "Did you mean 'linear'?"),
     (("summary", "data=image_folder", "data.root=nowhere"), "nowhere does not exist"),
     (("evaluate",), "required: RUN. "),
     (("evaluate", "{run}", "data.root=*x"), "add data=image_folder"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conftest import TINY, make_config
+from conftest import MOBILENET, make_config
 from tlbench.base.draws import reseed, seed_for
 from tlbench.data import augmentations, datasets
 from tlbench.features import frozen
@@ -35,7 +35,7 @@ def test_one_seeds_shifts_are_not_anothers_flips() -> None:
 
 
 def test_no_layer_shares_its_draws_with_another_another_stage_or_another_seed() -> None:
-    cfg = make_config(*TINY, "head.widths=[8,8]", "head.dropout=0.5")
+    cfg = make_config(*MOBILENET, "head.widths=[8,8]", "head.dropout=0.5")
     head = classifiers.build(cfg, (8, 8, 3), 10).head
     layers = [layer for layer in head.layers if isinstance(layer, keras.layers.Dropout)]
     masks = []
@@ -75,7 +75,7 @@ def test_a_head_is_drawn_from_other_numbers_than_its_backbone() -> None:
 
 def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = datasets.load(make_config("data=digits", "data.limit=300").data, 8)
-    cfg = make_config(*TINY)
+    cfg = make_config(*MOBILENET)
     seen: list[np.ndarray] = []
     source = inputs.Source(keras.Sequential(), lambda x: x, lambda x, _: x, cheap_steps=True)
     trainer = stages.Trainer(None, cfg, dataset, None, None, None, None)
@@ -92,7 +92,7 @@ def test_orders_of_neighbouring_seeds_differ() -> None:
     dataset = datasets.load(make_config("data=digits").data, 8)
     first = []
     for seed in (0, 1):
-        cfg = make_config(*TINY, f"seed={seed}")
+        cfg = make_config(*MOBILENET, f"seed={seed}")
         source = inputs.from_images(keras.Sequential(), dataset, cfg)
         images, _ = next(iter(inputs.shuffled(source, dataset, cfg, range(1))))
         first.append(images.numpy())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Answer, make_config
+from conftest import BACKBONE, MOBILENET, Answer, make_config
 from tlbench.base import locks
 from tlbench.base.errors import RunError
 from tlbench.data.images import ArrayImages
@@ -29,16 +29,18 @@ from tlbench.training import inputs
 Command = Callable[..., Answer]
 
 CPU = Machine("cpu", "a processor", bfloat16=False, jit_compile=False)
-# A random VGG16's features differ from image to image, unlike a random MobileNet's.
 FROZEN = (
-    *("data=digits", "data.limit=300", "backbone=vgg16", "backbone.weights=null"),
-    *("backbone.image_size=32", "head.widths=[16]", "head.dropout=0.2", "epochs=2"),
-    *("trainable=false", "learning_rate=0.01"),
+    *("data=digits", "data.limit=300", *BACKBONE, "head.widths=[16]", "head.dropout=0.2"),
+    *("epochs=2", "trainable=false", "learning_rate=0.01"),
 )
 
 
 def train(tlbench: Command, folder: str, *overrides: str) -> tuple[Run, str]:
-    answer = tlbench("train", *FROZEN, f"hydra.run.dir={folder}", *overrides)
+    return trained(tlbench, folder, *FROZEN, *overrides)
+
+
+def trained(tlbench: Command, folder: str, *words: str) -> tuple[Run, str]:
+    answer = tlbench("train", *words, f"hydra.run.dir={folder}")
     assert answer.code == 0, answer.err
     return Run.open(Path(folder)), answer.err
 
@@ -81,7 +83,9 @@ def test_the_saved_model_is_the_whole_classifier(tlbench: Command) -> None:
 def test_another_head_seed_or_rate_reuses_the_features_another_backbone_never(
     tlbench: Command,
 ) -> None:
-    first, _ = train(tlbench, "first")
+    computed = ("features.engine=tensorflow", "features.precision=float32")  # nothing is measured
+    frozen = (*MOBILENET, "trainable=false", "epochs=1", *computed)
+    first, _ = trained(tlbench, "first", *frozen)
     images = first.manifest["features"]["images_computed"]
     assert images == 375
     # A seed draws other random weights too, so those are taken from the first run.
@@ -89,10 +93,10 @@ def test_another_head_seed_or_rate_reuses_the_features_another_backbone_never(
     for i, other in enumerate(
         (["head.widths=[8]", "learning_rate=0.1"], ["data.split_seed=3"], ["seed=4"])
     ):
-        run, said = train(tlbench, f"other{i}", *other, weights)
+        run, said = trained(tlbench, f"other{i}", *frozen, *other, weights)
         assert run.manifest["features"]["images_computed"] < images
         assert "came from the cache" in said
-    again, _ = train(tlbench, "again", "seed=1")
+    again, _ = trained(tlbench, "again", *frozen, "seed=1")
     assert again.manifest["features"]["images_computed"] == images
 
 
@@ -101,10 +105,10 @@ def test_the_listing_and_emptying_of_the_cache(tlbench: Command) -> None:
     train(tlbench, "run")
     listed = tlbench("cache")
     assert listed.code == 0
-    assert "vgg16" in listed.out
+    assert "file" in listed.out
     assert "375" in listed.out
     assert tlbench("cache", "--prune", "1").code == 0
-    assert "vgg16" in tlbench("cache").out
+    assert "375" in tlbench("cache").out
     assert tlbench("cache", "--clear").code == 0
     assert "empty" in tlbench("cache").out
     run, _ = train(tlbench, "again")
@@ -522,7 +526,7 @@ def test_processes_that_want_the_same_features_compute_them_once(tmp_path: Path)
 
 def test_a_full_disk_is_one_line() -> None:
     """A limit on the size of files fails as a full disk does, and needs no disk."""
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200000, 200000)); "
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000)); "
     code += "import sys; from tlbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, "train", *FROZEN, "hydra.run.dir=run"]
     words += ["features.engine=tensorflow"]  # OpenVINO reads the network from a file of its own

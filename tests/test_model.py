@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import TINY, Answer, make_config
+from conftest import MOBILENET, Answer, make_config
 from tlbench.base.errors import ConfigError
 from tlbench.config import compose
 from tlbench.networks import classifiers
@@ -32,7 +32,7 @@ COUNTS = {
 
 
 def tiny(*overrides: str) -> Classifier:
-    return classifiers.build(make_config(*TINY, *overrides), (8, 8, 3), 10)
+    return classifiers.build(make_config(*MOBILENET, *overrides), (8, 8, 3), 10)
 
 
 @pytest.mark.parametrize("experiment", COUNTS)
@@ -47,16 +47,42 @@ def test_the_reports_counts(tlbench: Callable[..., Answer], experiment: str) -> 
     assert "(224, 224, 3)" in answer.out
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+IMAGENET = ([-2.1179, -2.0357, -1.8044], [2.2489, 2.4286, 2.6400])
+# Networks that prepare pixels themselves: what their first weights are given for 0 and for 255.
+CARRIED = {
+    "convnexttiny": IMAGENET,
+    "efficientnetb0": (0, 1),  # and divided by the deviations where the weights are ImageNet's
+    "efficientnetv2b0": IMAGENET,
+    "mobilenetv3": (-1, 1),
+    "mobilenetv3small": (-1, 1),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in CARRIED])
 def test_every_backbone_preprocesses_as_keras_does(name: str) -> None:
     backbone = make_config(f"backbone={name}").backbone
+    assert backbone.preprocessing is not None
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype("float32")
     entry = keras.Input((8, 8, 3))
     ours = keras.Model(entry, classifiers._preprocess(entry, backbone.preprocessing))
     theirs = sys.modules[getattr(keras.applications, backbone.architecture).__module__]
-    np.testing.assert_allclose(
-        ours.predict(pixels, verbose=0), theirs.preprocess_input(pixels.copy()), atol=1e-4
-    )
+    expected = theirs.preprocess_input(pixels.copy())
+    assert np.abs(expected - pixels).max() > 1
+    np.testing.assert_allclose(ours.predict(pixels, verbose=0), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_a_backbone_without_preprocessing_carries_its_own(name: str) -> None:
+    cfg = make_config(f"backbone={name}", "backbone.weights=null", "backbone.image_size=32")
+    assert cfg.backbone.preprocessing is None
+    network = classifiers.build(cfg, (32, 32, 3), 20).backbone
+    prepares = keras.layers.Normalization
+    first = next(x for x in network.layers if x.weights and not isinstance(x, prepares))
+    entry = keras.Model(network.input, first.input)
+    for value, expected in zip((0, 255), CARRIED[name], strict=True):
+        given = np.asarray(entry(np.full((1, 32, 32, 3), value, np.float32)))
+        middle = given[0, given.shape[1] // 2, given.shape[2] // 2]
+        np.testing.assert_allclose(middle, np.broadcast_to(expected, 3), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

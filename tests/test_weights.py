@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import TINY, Answer, make_config
+from conftest import MOBILENET, Answer, make_config
 from tlbench.base.errors import ConfigError, WeightsError
 from tlbench.networks import classifiers, weights
 from tlbench.networks.classifiers import build, check_layers
@@ -87,7 +87,7 @@ def older_full_with_other_names(folder: Path) -> keras.Model:
 
 @saved
 def earlier_run(folder: Path) -> keras.Model:
-    cfg = make_config(*TINY, "seed=9")
+    cfg = make_config(*MOBILENET, "seed=9")
     built = classifiers.build(cfg, (8, 8, 3), 10)
     with Recording.start(
         folder / "run", cfg, "tlbench train", {"data": {"class_names": ["a"]}}
@@ -132,7 +132,7 @@ def guide_weights_h5(folder: Path) -> keras.Model:
 def test_every_kind_of_file(kind: str, tmp_path: Path) -> None:
     source = SAVED[kind](tmp_path)
     (path,) = tmp_path.iterdir()
-    built = classifiers.build(make_config(*TINY, f"backbone.weights={path}"), (8, 8, 3), 10)
+    built = classifiers.build(make_config(*MOBILENET, f"backbone.weights={path}"), (8, 8, 3), 10)
     expected = {layer.name: layer.get_weights() for layer in source.layers if layer.weights}
     for layer in built.backbone.layers:
         for ours, theirs in zip(layer.get_weights(), expected.get(layer.name, []), strict=True):
@@ -145,7 +145,9 @@ def test_a_file_that_does_not_fit_names_the_layer(name: str, top: bool, tmp_path
     other = network(top=top, alpha=0.5)
     (other.save if name.endswith(".keras") else other.save_weights)(tmp_path / name)
     with pytest.raises(WeightsError, match=r"does not fit mobilenet.*(conv1|layer)"):
-        classifiers.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
+        classifiers.build(
+            make_config(*MOBILENET, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10
+        )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +168,9 @@ def test_what_is_no_weights_file(
     elif content:
         (tmp_path / name).mkdir()
     with pytest.raises(WeightsError, match=words):
-        classifiers.build(make_config(*TINY, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10)
+        classifiers.build(
+            make_config(*MOBILENET, f"backbone.weights={tmp_path / name}"), (8, 8, 3), 10
+        )
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -176,7 +180,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     source.save(tmp_path / "file.keras")
     with pytest.raises(WeightsError, match="no finite numbers"):
         classifiers.build(
-            make_config(*TINY, f"backbone.weights={tmp_path}/file.keras"), (8, 8, 3), 10
+            make_config(*MOBILENET, f"backbone.weights={tmp_path}/file.keras"), (8, 8, 3), 10
         )
 
 
@@ -199,7 +203,9 @@ def test_a_file_that_refers_to_another_is_refused(tmp_path: Path, kind: str) -> 
             storage = [(str(tmp_path / "secret"), 0, 400)]
             group.create_dataset("conv1", shape=(100,), dtype="<f4", external=storage)
     with pytest.raises(WeightsError, match="refers to other files at '/conv1/conv1': refused"):
-        classifiers.build(make_config(*TINY, f"backbone.weights={tmp_path}/file.h5"), (8, 8, 3), 10)
+        classifiers.build(
+            make_config(*MOBILENET, f"backbone.weights={tmp_path}/file.h5"), (8, 8, 3), 10
+        )
 
 
 def test_the_digest_follows_the_values() -> None:
@@ -216,7 +222,7 @@ def test_any_keras_model_is_a_backbone(tmp_path: Path, name: str) -> None:
         pooled = keras.layers.GlobalMaxPooling2D()(model.output)
         model = keras.Model(model.input, keras.layers.Dense(5)(pooled))
     model.save(tmp_path / name)
-    cfg = make_config(*TINY[:1], "backbone=file", f"backbone.weights={tmp_path / name}")
+    cfg = make_config(*MOBILENET[:1], "backbone=file", f"backbone.weights={tmp_path / name}")
     assert cfg.backbone.image_size == 32
     built = build(cfg, (8, 8, 3), 10)
     assert built.backbone.output_shape == (None, 1, 1, 256)
