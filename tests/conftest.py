@@ -1,42 +1,17 @@
-"""Shared by the tests: a command line in a folder of its own, small configurations, small data."""
+"""Fixtures of every room: a command line in a folder of its own, small data, runs that are trained once."""
 
 import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import BACKBONE, TINY, Answer, once
 from tlbench.cli import main
-from tlbench.config.compose import compose
-from tlbench.config.schema import Config
-
-# The smallest training that is real: all of it takes two seconds, most of them TensorFlow's. See small.py.
-SMALL = Path(__file__).with_name("small.keras")
-BACKBONE = ("backbone=file", f"backbone.weights={SMALL}")
-TINY = ("data=digits", *BACKBONE, "head.widths=[16]", "epochs=2", "data.limit=300")
-# The same with a network that Keras has: a quarter-width MobileNet of 32 x 32 pixels from random weights.
-MOBILENET = (
-    *("data=digits", "backbone=mobilenet", "backbone.arguments.alpha=0.25"),
-    *("backbone.weights=null", "backbone.image_size=32", *TINY[-3:]),
-)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command left: its exit code and its two streams."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def error_lines(self) -> list[str]:
-        return self.err.strip().splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +34,6 @@ def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(code, out, err)
 
     return run
-
-
-def make_config(*overrides: str) -> Config:
-    """A checked configuration as the command line would make it."""
-    return compose(overrides)
 
 
 @pytest.fixture
@@ -98,26 +68,31 @@ def cifar100(tmp_path: Path) -> Path:
     return folder
 
 
+def _trained(factory: pytest.TempPathFactory, name: str, *words: str) -> Path:
+    """A copy of a run that is trained once for all workers: a run's lock lets one process in at a time."""
+
+    def make(folder: Path) -> None:
+        places = (f"hydra.run.dir={folder / name}", f"features.folder={folder / 'features'}")
+        assert main.main(["train", *words, *places]) == 0
+
+    return Path(shutil.copytree(once(factory, name, make) / name, factory.mktemp("runs") / name))
+
+
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run that tells digits apart; to be read, not changed."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    words = [
+    words = (
         *("data=digits", "data.limit=600", "batch_size=32", "head=linear", "device=cpu"),
         *(*BACKBONE, "trainable=false", "epochs=60", "learning_rate=0.02"),
         "features.precision=float32",  # whatever else the processor is good at
-        f"features.folder={tmp_path_factory.mktemp('features')}",
-    ]
-    assert main.main(["train", *words, f"hydra.run.dir={folder}"]) == 0
-    return folder
+    )
+    return _trained(tmp_path_factory, "digits", *words)
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of TINY, all layers trained; to be read, not changed."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main.main(["train", *TINY, f"hydra.run.dir={folder}"]) == 0
-    return folder
+    return _trained(tmp_path_factory, "tiny", *TINY)
 
 
 @pytest.fixture
@@ -128,8 +103,10 @@ def run_copy(digits_run: Path, tmp_path: Path) -> Path:
     """
 
     def copy(source: str, target: str) -> object:
-        link = source.endswith("model.keras")
-        return os.link(source, target) if link else shutil.copy2(source, target)
+        if not source.endswith("model.keras"):
+            return shutil.copy2(source, target)
+        os.link(source, target)
+        return target
 
     ignored = shutil.ignore_patterns("evaluation", "exports")
     return Path(shutil.copytree(digits_run, tmp_path / "run", ignore=ignored, copy_function=copy))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from conftest import BACKBONE, MOBILENET, Answer, make_config
+from helpers import BACKBONE, MOBILENET, SHORT, Answer, make_config
 from tlbench.networks import classifiers
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
-HEAD = (*BACKBONE, "head.widths=[16]", "trainable=false", "epochs=1", "device=cpu")
+HEAD = (*BACKBONE, *SHORT[:2], "trainable=false", "epochs=1", "device=cpu")
 
 
 def advised(answer: Answer, pattern: str) -> str:

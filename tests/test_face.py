@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import tlbench
-from conftest import TINY
+from helpers import TINY
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY, Answer
+from helpers import TINY, Answer
 from tlbench.cli.verbs import NAMES as VERBS
 from tlbench.runs.run import Run
 

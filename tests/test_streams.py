@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from conftest import TINY
+from helpers import TINY
 from tlbench.base import console
 from tlbench.cli import main, sinks
 from tlbench.inference.predict import Prediction

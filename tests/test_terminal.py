@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from rich.cells import cell_len
 
-from conftest import TINY
+from helpers import TINY
 from tlbench.runs.run import Run
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

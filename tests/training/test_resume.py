@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import BACKBONE, TINY, Answer
+from helpers import BACKBONE, TINY, Answer, once
 from tlbench.base import files
 from tlbench.features import engines, precisions
 from tlbench.runs.run import Run
@@ -72,12 +72,13 @@ def bits(folder: str) -> tuple[Any, ...]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    os.environ["TLBENCH_CACHE"] = str(folder / "cache")
-    process = start(*STATEFUL, f"hydra.run.dir={folder / 'run'}")
-    assert process.communicate()[1] is not None
-    assert process.returncode == 0
-    return bits(str(folder / "run"))
+    def make(folder: Path) -> None:
+        cache = f"features.folder={folder / 'cache'}"
+        process = start(*STATEFUL, cache, f"hydra.run.dir={folder / 'run'}")
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+
+    return bits(str(once(tmp_path_factory, "uninterrupted", make) / "run"))
 
 
 @pytest.mark.parametrize(
@@ -356,7 +357,8 @@ def test_what_auto_decided_holds_to_the_end(
     monkeypatch.setattr(engines, "lower_precisions", lambda *_: ["bfloat16"])
     figures = {"bfloat16": {"noise": 0.001, "speedup": 2.0}}
     monkeypatch.setattr(precisions, "measure", lambda *_: figures)
-    words = (*TINY, "trainable=false", "features.engine=tensorflow", "hydra.run.dir=run")
+    auto = ("features.engine=tensorflow", "features.precision=auto")
+    words = (*TINY, "trainable=false", *auto, "hydra.run.dir=run")
     assert tlbench("train", *words, "epochs=1").code == 0
     began = Run.open(Path("run")).manifest["features"]
     assert began["precision"] == "bfloat16"

@@ -16,8 +16,8 @@ from tlbench.base import optional
 from tlbench.cli import main
 from tlbench.inference import converters, formats
 
-ROOT = Path(__file__).parents[1]
-SNIPPETS = Path(__file__).parent / "snippets"
+ROOT = Path(__file__).parents[2]
+SNIPPETS = Path(__file__).parents[1] / "snippets"
 
 
 def installed(form: formats.Format) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import TINY, Answer
+from helpers import TINY, Answer
 from tlbench.sweep import folders
 
 Command = Callable[..., Answer]

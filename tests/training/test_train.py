@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import BACKBONE, MOBILENET, TINY, Answer, make_config
+from helpers import BACKBONE, MOBILENET, TINY, Answer, make_config
 from tlbench.config.identity import config_hash
 from tlbench.data import datasets
 from tlbench.networks import fused

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import make_config
+from helpers import make_config
 from tlbench.base import files
 from tlbench.base.errors import RunError
 from tlbench.config.schema import Config

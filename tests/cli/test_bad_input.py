@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import MOBILENET, Answer
+from helpers import MOBILENET, Answer
 from tlbench.cli import verbs
 from tlbench.runs.recording import Recording
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import MOBILENET, TINY, Answer
+from helpers import MOBILENET, TINY, Answer
 from tlbench.report import page, rows
 from tlbench.runs.run import Run
 from tlbench.sweep import jobs, table

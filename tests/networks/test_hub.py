@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import Answer, make_config
+from helpers import Answer, make_config
 from tlbench.features import engines
 from tlbench.networks import backbones, classifiers
 from tlbench.networks.backbones import inside

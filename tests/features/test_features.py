@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import BACKBONE, MOBILENET, Answer, make_config
+from helpers import BACKBONE, MOBILENET, Answer, make_config
 from tlbench.base import locks
 from tlbench.base.errors import RunError
 from tlbench.data.images import ArrayImages

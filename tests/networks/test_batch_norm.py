@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import SMALL, TINY, Answer, make_config
+from helpers import SMALL, TINY, Answer, make_config
 from tlbench.config import schema
 from tlbench.data import datasets
 from tlbench.networks import batch_norm

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import TINY, Answer
+from helpers import TINY, Answer
 from tlbench.config import compose, words
 from tlbench.runs.run import Run, resume_command
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conftest import MOBILENET, make_config
+from helpers import MOBILENET, make_config
 from tlbench.base.draws import reseed, seed_for
 from tlbench.data import augmentations, datasets
 from tlbench.features import frozen

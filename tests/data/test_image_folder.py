@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TINY, Answer, make_config
+from helpers import TINY, Answer, make_config
 from tlbench.base.errors import ConfigError, DataError
 from tlbench.config.checks import load as load_config
 from tlbench.data import datasets

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import make_config
+from helpers import make_config
 from tlbench.base.errors import DataError
 from tlbench.data import datasets
 from tlbench.data.datasets import Dataset

@@ -6,7 +6,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf, ValidationError
 
-from conftest import make_config
+from helpers import make_config
 from tlbench.base.errors import ConfigError
 from tlbench.config import checks, compose, words
 from tlbench.config.identity import config_hash

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import make_config
+from helpers import make_config
 from tlbench.base.console import THEME
 from tlbench.base.errors import RunError
 from tlbench.base.files import write_json

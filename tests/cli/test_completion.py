@@ -8,7 +8,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from conftest import Answer
+from helpers import Answer
 from tlbench.cli import completion
 
 Command = Callable[..., Answer]

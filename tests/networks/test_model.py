@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import MOBILENET, Answer, make_config
+from helpers import MOBILENET, Answer, make_config
 from tlbench.base.errors import ConfigError
 from tlbench.config import compose
 from tlbench.networks import classifiers

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TINY, Answer
+from helpers import TINY, Answer
 from tlbench.base.errors import ConfigError
 from tlbench.cli import main
 from tlbench.networks.hardware import keras

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import tlbench as face
-from conftest import Answer
+from helpers import Answer
 from tlbench.config.migrations import FORMAT
 from tlbench.runs.run import Run
 
-OLD = Path(__file__).parent / "old_runs"
+OLD = Path(__file__).parents[1] / "old_runs"
 Command = Callable[..., Answer]
 
 

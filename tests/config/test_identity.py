@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TINY, Answer, make_config
+from helpers import TINY, Answer, make_config
 from tlbench.base.errors import RunError
 from tlbench.config import identity
 from tlbench.config.identity import config_hash

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from conftest import MOBILENET, Answer, make_config
+from helpers import MOBILENET, Answer, make_config
 from tlbench.base.errors import ConfigError, WeightsError
 from tlbench.networks import classifiers, weights
 from tlbench.networks.classifiers import build, check_layers

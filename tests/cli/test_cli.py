@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Answer
+from helpers import Answer
 
 Command = Callable[..., Answer]
 
