@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
     assert "train 1/2  loss" in answer.err
     assert "mobilenet_0.25_32" in answer.err
     assert f"{metrics['evaluation']:.4f}" in answer.out
-    assert "run" in answer.out
+    assert re.search(r"run folder +run\b", answer.out)
     assert max(len(line) for line in answer.out.splitlines()) <= 80
 
 
