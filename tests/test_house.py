@@ -20,6 +20,7 @@ FLOORS = (
     ("data",),
     ("networks",),
     ("features",),
+    ("probing",),
     ("training", "inference", "report"),
     ("sweep",),
     ("cli",),

@@ -27,6 +27,7 @@ CHOICES = {
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
+    "head.solver": (None, "logistic", "ridge", "class_mean"),
     "backbone.pooling": ("average", "cls", "cls+average"),
 }
 LEAST = {
@@ -158,9 +159,10 @@ def _require(condition: bool, setting: str, value: Any, expected: str) -> None:
         raise ConfigError(f"{setting}={value} is not valid. Expected {expected}.")
 
 
-def _one_of(setting: str, value: str, options: Iterable[str]) -> None:
+def _one_of(setting: str, value: str | None, options: Iterable[str | None]) -> None:
     if value not in (options := list(options)):
-        raise ConfigError(f"Unknown {setting} '{value}'. {suggest(str(value), options)}")
+        named = [option for option in options if option is not None]
+        raise ConfigError(f"Unknown {setting} '{value}'. {suggest(str(value), named)}")
 
 
 def _check(c: Config) -> None:
@@ -184,6 +186,7 @@ def _check(c: Config) -> None:
     widths = c.head.widths
     whole = all(isinstance(width, int) and width >= 1 for width in widths)
     _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
+    _check_solver(c)
     _check_trainable("trainable", c.trainable)
     own = c.backbone.builder != "file" or c.backbone.weights_file
     expected = "the file of a Keras model, to be the backbone"
@@ -196,6 +199,34 @@ def _check(c: Config) -> None:
     _check_data(c.data)
     _check_batch_norm(c.batch_norm)
     _check_rates(c)
+
+
+def _check_solver(c: Config) -> None:
+    """What is solved is a linear head, on features that are there."""
+    solver, path = c.head.solver, c.head.path
+    if solver is None:
+        _require(path is None, "head.path", path, "null: an optimizer trains this head")
+        return
+    what = f"head.solver={solver}"
+    _require(not c.head.widths, "head.widths", c.head.widths, f"[] with {what}")
+    if not (c.features.cache and c.strategy.stages and c.strategy.stages[0].frozen):
+        raise ConfigError(
+            f"{what} needs the features of a frozen backbone. Add trainable=false features.cache=true, or, to "
+            "fine-tune from what it finds, strategy=probe_finetune."
+        )
+    if all(stage.frozen for stage in c.strategy.stages):
+        what = f"null: {what} has no steps to size"
+        _require(c.learning_rate is None, "learning_rate", c.learning_rate, what)
+    if solver == "class_mean":
+        _require(path is None, "head.path", path, "null: class means have no strength")
+        return
+    if path is None:
+        raise ConfigError(
+            f"{what} needs head.path: its strongest, its weakest and the number of its steps."
+        )
+    finite = 0 < path.weakest <= path.strongest < float("inf")
+    _require(finite, "head.path.weakest", path.weakest, "above 0, and at most head.path.strongest")
+    _require(path.steps >= 1, "head.path.steps", path.steps, "at least 1")
 
 
 def _check_data(d: Data) -> None:

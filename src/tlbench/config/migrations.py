@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-FORMAT = 2  # of a run's folder and of the settings in it; a newer one is refused
+FORMAT = 3  # of a run's folder and of the settings in it; a newer one is refused
 
 Tree = dict[str, Any]
 
@@ -29,4 +29,10 @@ def _to_builders(tree: Tree) -> None:
     tree["tracker"] = {"name": "none", "arguments": {}}
 
 
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders}
+def _to_solvers(tree: Tree) -> None:
+    """2 -> 3: the optimizer trained every head."""
+    if isinstance(head := tree.get("head"), dict):
+        head |= {"solver": None, "path": None}
+
+
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers}

@@ -48,13 +48,28 @@ class Backbone:
 
 
 @dataclass
+class StrengthPath:
+    """Strengths of a penalty to try, in equal ratios from the strongest to the weakest, both above 0."""
+
+    strongest: float
+    weakest: float
+    steps: int
+
+
+@dataclass
 class Head:
-    """Hidden Dense layers between the pooled features and the classes."""
+    """Hidden Dense layers between the pooled features and the classes.
+
+    solver: what solves a head without hidden layers exactly, "logistic", "ridge" or "class_mean"; null: the
+    optimizer trains it.
+    """
 
     name: str
     widths: list[int]
     activation: str
     dropout: float
+    solver: str | None
+    path: StrengthPath | None
 
 
 @dataclass

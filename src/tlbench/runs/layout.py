@@ -36,7 +36,7 @@ TABLE, PAGE, SWEEP_CURVES = "table.md", "report.html", "curves.png"
 
 CURVES_OF_HISTORY = ("accuracy", "val_accuracy", "loss", "val_loss")
 HISTORY_COLUMNS = (
-    *("stage", "epoch", "loss", "accuracy", "val_loss", "val_accuracy"),
+    *("stage", "epoch", "strength", "loss", "accuracy", "val_loss", "val_accuracy"),
     *("learning_rate", "seconds", "images_per_second"),
 )
 SPLITS = ("train", "validation", "test")

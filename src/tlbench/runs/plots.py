@@ -34,6 +34,7 @@ STYLE = {
     "text.parse_math": False,  # class names and titles are shown as they are
 }
 
+STRENGTH = "strength of the penalty"
 FEW = 30  # classes whose counts can be read in a confusion matrix
 
 
@@ -57,7 +58,7 @@ def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
         axes = figure.subplots(1, 2)
         for axis, name in zip(axes, ("accuracy", "loss"), strict=True):
             _training_and_validation(axis, history, name)
-            axis.set(title=name, xlabel="epoch")
+            axis.set(title=name, xlabel=_across(history))
         axes[1].set_ylim(bottom=0)
         axes[0].legend(loc="lower right")
         figure.suptitle(title, x=0.01, ha="left")
@@ -81,7 +82,7 @@ def all_curves(histories: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], pat
                 _training_and_validation(axis, history, measure)
                 axis.tick_params(labelsize=8)
             pair[0].set_title("\n".join(textwrap.wrap(name, 26)), fontsize=10)
-            pair[1].set_xlabel("epoch", fontsize=9)
+            pair[1].set_xlabel(_across(history), fontsize=9)
         _share_scales(axes, len(histories))
         axes[0, 0].legend(loc="lower right", fontsize=8)
         _save(figure, path)
@@ -102,19 +103,29 @@ def _share_scales(axes: Any, used: int) -> None:
             axes[2 * (i // across) + kind, i % across].set_visible(False)
 
 
+def _across(history: Sequence[Mapping[str, Any]]) -> str:
+    """What a run's records follow each other along: the strengths of a head that was solved, or epochs."""
+    return STRENGTH if all(record.get("strength") for record in history) else "epoch"
+
+
 def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], measure: str) -> None:
-    """Both curves of a measure over epochs, with a dotted line where a stage begins."""
-    epochs = [record["epoch"] for record in history]
+    """Both curves of a measure over epochs or strengths, with a dotted line where a stage begins."""
+    solved = _across(history) == STRENGTH
+    places = [record["strength" if solved else "epoch"] for record in history]
     for prefix, label, color, marker in (
         ("", "training", console.BLUE, "o"),
         ("val_", "validation", console.VERMILION, "s"),
     ):
         values = [record[prefix + measure] for record in history]
-        axis.plot(epochs, values, color=color, marker=marker, markersize=4, label=label)
+        axis.plot(places, values, color=color, marker=marker, markersize=4, label=label)
     for before, after in itertools.pairwise(history):
         if before["stage"] != after["stage"]:
             axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if solved:
+        axis.set_xscale("log")
+        axis.xaxis.set_inverted(True)  # the path begins with the strongest
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def confusion_matrix(

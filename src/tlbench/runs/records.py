@@ -25,7 +25,7 @@ Epoch = dict[str, float | str]
 
 
 def epochs(path: Path) -> list[Epoch]:
-    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers."""
+    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers; `strength` of a solved head."""
     try:
         text = files.read_text(path, HISTORY_BYTES)
         found = [_epoch(line) for line in csv.DictReader(io.StringIO(text, newline=""))]
@@ -42,7 +42,8 @@ def _epoch(line: dict[str, str]) -> Epoch:
     epoch = int(line["epoch"])
     if not 0 < epoch < 2**31:
         raise ValueError(f"epoch {line['epoch'][:20]} is no count")
-    return {"stage": line["stage"], "epoch": epoch, **values}
+    strength = {"strength": float(line["strength"])} if line.get("strength") else {}
+    return {"stage": line["stage"], "epoch": epoch, **strength, **values}
 
 
 def predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:

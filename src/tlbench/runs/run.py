@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +93,8 @@ class Run:
         """An entry an epoch: stage, epoch, losses and accuracies. A DataFrame where pandas is installed, else
         a dict of arrays."""
         epochs = self.epochs()
-        return records.as_table({key: [epoch[key] for epoch in epochs] for key in epochs[0]})
+        columns = {key: [epoch.get(key, math.nan) for epoch in epochs] for key in epochs[0]}
+        return records.as_table(columns)
 
     @property
     def predictions(self) -> Any:

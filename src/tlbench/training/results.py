@@ -53,6 +53,7 @@ def found(trainer: Trainer) -> dict[str, Any]:
         "epochs": len(state.history),
         "kept_epoch": state.kept,
         "stopped_early": trainer.stopped,
+        **{name: last[name] for name in ("strength",) if last.get(name) is not None},
         **metrics.metrics(labels, probabilities, dataset.class_names),
         **metrics.unseen(labels, probabilities, seen),
         "batch_norm_recalibrated": state.recalibrated,
@@ -98,7 +99,8 @@ def write(trainer: Trainer, figures: dict[str, Any]) -> None:
     with atomic(run.new / layout.MODEL) as temporary:
         trainer.classifier.model.save(temporary)
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, layout.HISTORY_COLUMNS)
+    named = {name for record in history for name in record}
+    writer = csv.DictWriter(table, [name for name in layout.HISTORY_COLUMNS if name in named])
     writer.writeheader()
     writer.writerows(history)
     write_text(run.new / layout.HISTORY, table.getvalue())

@@ -52,6 +52,11 @@ def _extended(saved: Config, asked: Config, overrides: Sequence[str]) -> Config:
     """The run's configuration, with more epochs where the command asks for them."""
     differences = identity.differences(saved, asked, overrides)
     if (epochs := differences.pop("epochs", None)) and epochs[1] > epochs[0]:
+        if saved.head.solver is not None and saved.strategy.stages[-1].frozen:
+            raise ConfigError(
+                f"epochs={epochs[1]} would change nothing: this run's head was solved exactly. Fine-tune from it "
+                f"with backbone.weights={saved.resume or asked.resume} trainable=true."
+            )
         warmup = saved.strategy.stages[-1].warmup
         warmup = saved.schedule.warmup if warmup is None else warmup
         if saved.schedule.name != "constant" or warmup:

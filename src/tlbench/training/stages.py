@@ -17,7 +17,7 @@ from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, Precision, enough_memory, keras, tf
 from tlbench.runs import layout
 from tlbench.runs.recording import Recording
-from tlbench.training import checkpoint, inputs
+from tlbench.training import checkpoint, inputs, solved
 from tlbench.training.callbacks import EarlyStopping, History, Keeper, LiveDisplay
 from tlbench.training.checkpoint import State
 from tlbench.training.inputs import Source
@@ -75,14 +75,25 @@ class Trainer:
         state, self.features = self.state, features
         if features is not None:
             state.features_seconds += features.facts["seconds"]
+        if features is not None and self.cfg.head.solver is not None:
+            solved.solve(
+                *(self.classifier, self.dataset, features, self.cfg, stage),
+                *(state, self.tracking),
+            )
+        else:
+            self._train(stage, features)
+        self.stopped = state.stopped
+        self.state = state.next_stage()
+
+    def _train(self, stage: Stage, features: Features | None) -> None:
+        """Train a stage epoch by epoch, and leave what came of it in the classifier."""
+        if features is not None:
             _say_saved(features, self.dataset, stage)
         source = self._source(features)
         kept = self._fit(source, stage)
-        state.recalibrated = features is None and self._recalibrate(source, stage, kept)
+        self.state.recalibrated = features is None and self._recalibrate(source, stage, kept)
         if features is None:
             self.classifier.model.set_weights(source.network.get_weights())
-        self.stopped = state.stopped
-        self.state = state.next_stage()
 
     def _source(self, features: Features | None) -> Source:
         """What a stage trains, and on what: the head on features, or a faster copy of all on images."""

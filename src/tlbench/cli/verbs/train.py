@@ -91,7 +91,9 @@ def _grid(run: Any) -> Any:
         "training",
         f"{results['accuracy']:.4f} ({results['inference_accuracy']:.4f} in inference)",
     )
-    if results["kept_epoch"] < results["epochs"]:
+    if settings.head.solver is not None and settings.trainable is False:
+        grid.add_row("head", _solved(results, settings.head))
+    elif results["kept_epoch"] < results["epochs"]:
         words = "stopped" if results["stopped_early"] else "ended"
         grid.add_row("epochs", f"{words} after {results['epochs']}, kept {results['kept_epoch']}")
     grid.add_row("cost", _cost(results))
@@ -103,6 +105,13 @@ def _grid(run: Any) -> Any:
     grid.add_row("  numbers", f"{layout.METRICS}, {layout.HISTORY}, {layout.PREDICTIONS}")
     grid.add_row("next", _next(settings))
     return grid
+
+
+def _solved(results: dict[str, Any], head: Any) -> str:
+    """How a head was solved, and which strength of its path was chosen."""
+    if "strength" not in results:
+        return f"{head.solver}, nothing fitted"
+    return f"{head.solver}, strength {results['strength']:.2g} ({results['kept_epoch']} of {results['epochs']})"
 
 
 def _loads_with(run: Any) -> str:

@@ -1,0 +1,71 @@
+"""A head solved on features: every strength of a path, and of them the one that validation images prefer."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tlbench.config.schema import Head
+from tlbench.probing import logistic, neighbours, ridge, spectrum
+from tlbench.probing.design import Design
+from tlbench.probing.linear import Linear, Scored, all_scores, scaled, scored
+
+
+@dataclass(frozen=True)
+class Step:
+    """One head of a path and how it does; strength: of the penalty, None for a head that has none."""
+
+    head: Linear
+    strength: float | None
+    train: Scored
+    validation: Scored
+
+
+@dataclass(frozen=True)
+class Path:
+    """Heads from the strongest penalty on, and which of them is the best."""
+
+    steps: list[Step]
+    best: int  # its place in `steps`: of the least log loss on the validation images
+
+    @property
+    def chosen(self) -> Step:
+        """The head that is kept."""
+        return self.steps[self.best]
+
+    @property
+    def at_an_end(self) -> bool:
+        """Whether a strength beyond the path may be better still."""
+        return len(self.steps) > 1 and self.best in (0, len(self.steps) - 1)
+
+
+def solve(cfg: Head, train: Design, validation: Design, told: Callable[[Step], object]) -> Path:
+    """Solve a head on the training rows; told: of each step as it is there."""
+    steps = []
+    for strength, head in _heads(cfg, train, validation):
+        on_train, on_validation = (
+            scored(all_scores(head.scores, design), design) for design in (train, validation)
+        )
+        steps.append(Step(head, strength, on_train, on_validation))
+        told(steps[-1])
+    return Path(steps, int(np.argmin([step.validation.loss for step in steps])))
+
+
+def strengths(cfg: Head) -> list[float]:
+    """Of a head's path, the strongest first, in equal ratios; none for a head that has no penalty."""
+    if cfg.path is None:
+        return []
+    return [float(s) for s in np.geomspace(cfg.path.strongest, cfg.path.weakest, cfg.path.steps)]
+
+
+def _heads(cfg: Head, train: Design, validation: Design) -> Iterator[tuple[float | None, Linear]]:
+    """Each strength and its head, whose scores make probabilities."""
+    found, path = spectrum.of(train), strengths(cfg)
+    if cfg.solver == "logistic":
+        yield from zip(path, logistic.solve(train, found, path), strict=True)
+        return
+    ranked: list[tuple[float | None, Linear]] = [(None, neighbours.class_means(train, found))]
+    if cfg.solver == "ridge":
+        ranked = list(zip(path, ridge.solve(train, found, path), strict=True))
+    for strength, head in ranked:
+        yield strength, head.times(scaled(all_scores(head.scores, validation), validation))

@@ -1,0 +1,60 @@
+"""Linear heads: scores are features @ kernel + bias, probabilities their softmax; a Dense layer holds them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from tlbench.probing.design import Design
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One Dense layer with a softmax, for features as they are."""
+
+    kernel: np.ndarray  # (features, classes) float64
+    bias: np.ndarray  # (classes,) float64
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """(rows, classes) float64."""
+        return features @ self.kernel.astype(np.float32) + self.bias
+
+    def times(self, factor: float) -> "Linear":
+        """The same order of classes, more or less sure of it."""
+        return Linear(self.kernel * factor, self.bias * factor)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How a head does on rows: mean log loss and accuracy, weighted as the rows are."""
+
+    loss: float
+    accuracy: float
+
+
+def scored(scores: np.ndarray, design: Design) -> Scored:
+    """Of scores whose softmax are probabilities, (rows, classes)."""
+    chosen = log_softmax(scores, axis=1)[np.arange(len(scores)), design.targets]
+    right = scores.argmax(axis=1) == design.targets
+    return Scored(-float(design.shares @ chosen), float(design.shares @ right))
+
+
+def all_scores(scores: Callable[[np.ndarray], np.ndarray], design: Design) -> np.ndarray:
+    """Scores of every row, (rows, classes)."""
+    return np.concatenate([scores(block) for _, block in design.blocks()])
+
+
+def scaled(scores: np.ndarray, design: Design) -> float:
+    """The factor that makes probabilities of scores which are none: the one of least log loss.
+
+    Temperature scaling (Guo et al. 2017) of what ranks the classes but does not say how surely.
+    """
+    spread = float(scores.std()) or 1.0
+
+    def loss(exponent: float) -> float:
+        return scored(np.exp(exponent) / spread * scores, design).loss
+
+    found = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(found.x) / spread)

@@ -1,0 +1,65 @@
+"""Nearest neighbours by cosine, and nearest class means: nothing is fitted, so features alone are judged."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tlbench.probing.design import Design
+from tlbench.probing.linear import Linear
+from tlbench.probing.spectrum import Spectrum
+
+
+def votes(train: Design, queries: Design, neighbours: Sequence[int]) -> np.ndarray:
+    """Shares of the nearest training rows of each class, (len(neighbours), queries, classes) float32.
+
+    scikit-learn's KNeighborsClassifier(metric="cosine"); neighbours: how many, each at most the rows.
+    """
+    most = max(neighbours)
+    found = [_nearest(train, unit(block), most) for _, block in queries.blocks()]
+    classes = train.targets[np.concatenate(found)]
+    counted = np.cumsum(np.eye(train.classes, dtype=np.float32)[classes], axis=1)
+    return np.stack([counted[:, k - 1] / k for k in neighbours])
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1; one of zeros stays."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _nearest(train: Design, queries: np.ndarray, most: int) -> np.ndarray:
+    """The rows of the largest cosines, (queries, most), the nearest first."""
+    best = np.empty((len(queries), 0), np.float32)
+    rows = np.empty((len(queries), 0), np.int64)
+    for where, block in train.blocks():
+        cosines = np.hstack([best, queries @ unit(block).T])
+        numbers = np.hstack(
+            [rows, np.broadcast_to(np.arange(where.start, where.stop), (len(queries), len(block)))]
+        )
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :most]
+        best = np.take_along_axis(cosines, order, axis=1)
+        rows = np.take_along_axis(numbers, order, axis=1)
+    return rows
+
+
+def class_means(design: Design, spectrum: Spectrum) -> Linear:
+    """The head that takes the class whose mean is nearest, in standardised features.
+
+    |x - m|^2 is linear in x but for |x|^2, which all classes share.
+    """
+    shares = np.bincount(design.targets, design.shares, design.classes)
+    sums = np.zeros((design.width, design.classes))
+    for where, block in design.blocks():
+        weighted = design.one_hot(where) * design.shares[where][:, None]
+        sums += ((block - spectrum.mean) / spectrum.scale).T @ weighted
+    means = sums / np.where(shares > 0, shares, 1)
+    absent = np.where(shares > 0, 0.0, -1e3)  # a class without a row is never taken
+    kernel = means / spectrum.scale[:, None]
+    return Linear(kernel, -0.5 * (means**2).sum(axis=0) + absent - spectrum.mean @ kernel)
+
+
+def spread(most: int) -> Iterator[int]:
+    """Numbers of neighbours that are worth a try: 1, 2, 5, 10, 20, 50... up to `most`."""
+    for power in range(6):
+        for digit in (1, 2, 5):
+            if (count := digit * 10**power) <= most:
+                yield count

@@ -1,0 +1,87 @@
+"""Standardised features in their principal directions: one eigendecomposition serves every strength.
+
+With x the features less their mean, over their standard deviation, the L2 penalty of a head and the curvature
+of its loss are both diagonal there, or nearly so. Where there are fewer rows than features the
+directions are found in the space of the rows, which is smaller (the dual).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import eigh
+
+from tlbench.probing.design import Design
+from tlbench.probing.linear import Linear
+
+NOTHING = 1e-12  # share of the largest variance below which a direction holds rounding errors alone
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Principal directions of the standardised features of a design."""
+
+    mean: np.ndarray  # (features,) float64
+    scale: np.ndarray  # (features,) float64: standard deviations, 1 where a feature never varies
+    values: np.ndarray  # (directions,) float64: variance along each
+    vectors: np.ndarray  # (features, directions) float64, orthonormal
+
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """(features, directions) float32: features less their mean times it lie along the directions."""
+        return (self.vectors / self.scale[:, None]).astype(np.float32)
+
+    def along(self, features: np.ndarray) -> np.ndarray:
+        """Rows in the directions, (rows, directions) float32."""
+        return (features - self.mean.astype(np.float32)) @ self.axes
+
+    def folded(self, coefficients: np.ndarray, intercept: np.ndarray) -> Linear:
+        """The head that has such coefficients along the directions, for features as they are.
+
+        coefficients: (directions, classes); intercept: (classes,), at the mean of the features.
+        """
+        kernel = (self.vectors @ coefficients) / self.scale[:, None]
+        return Linear(kernel, intercept - self.mean @ kernel)
+
+
+def of(design: Design) -> Spectrum:
+    """The spectrum of a design's rows, weighted as they are."""
+    mean, scale = _moments(design)
+    primal = len(design) > design.width
+    values, vectors = _primal(design, mean, scale) if primal else _dual(design, mean, scale)
+    kept = values > NOTHING * values.max(initial=0.0)
+    return Spectrum(mean, scale, values[kept], vectors[:, kept])
+
+
+def _moments(design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each feature; about a first mean, so that nothing cancels."""
+    mean = sum(design.shares[rows] @ block for rows, block in design.blocks())
+    variance = sum(design.shares[rows] @ (block - mean) ** 2 for rows, block in design.blocks())
+    scale = np.sqrt(variance)
+    never_varies = scale <= 1e-6 * np.abs(mean)  # but for the rounding of float32
+    return np.asarray(mean), np.where(never_varies | (scale == 0), 1.0, scale)
+
+
+def _weighted(design: Design, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Every row standardised, times the root of what it counts, (rows, features) float64."""
+    rows = [
+        (block - mean) / scale * np.sqrt(design.shares[where])[:, None]
+        for where, block in design.blocks()
+    ]
+    return np.concatenate(rows)
+
+
+def _primal(design: Design, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    gram = np.zeros((design.width, design.width))
+    for where, block in design.blocks(4096):
+        rows = (block - mean) / scale * np.sqrt(design.shares[where])[:, None]
+        gram += rows.T @ rows
+    values, vectors = eigh(gram, check_finite=False, overwrite_a=True, driver="evr")
+    return values, vectors
+
+
+def _dual(design: Design, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = _weighted(design, mean, scale)
+    values, left = eigh(rows @ rows.T, check_finite=False, overwrite_a=True, driver="evr")
+    positive = np.maximum(values, np.finfo(float).tiny)
+    return values, rows.T @ (left / np.sqrt(positive))

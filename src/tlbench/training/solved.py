@@ -1,0 +1,83 @@
+"""A stage whose head is solved exactly: no epochs, no steps, no learning rate; a path of strengths instead."""
+
+import logging
+import time
+
+import numpy as np
+
+from tlbench.base import console
+from tlbench.config.schema import Config, Stage
+from tlbench.data.datasets import Dataset
+from tlbench.features.frozen import Features
+from tlbench.networks.classifiers import Classifier
+from tlbench.probing import heads
+from tlbench.probing.design import Design, taken
+from tlbench.training.checkpoint import State
+from tlbench.training.trackers import Tracking
+
+log = logging.getLogger(__name__)
+
+
+def solve(
+    classifier: Classifier,
+    dataset: Dataset,
+    features: Features,
+    cfg: Config,
+    stage: Stage,
+    state: State,
+    tracking: Tracking,
+) -> None:
+    """Solve the head of a classifier on the features of its backbone, and record the path in the state."""
+    classes, begun = len(dataset.class_names), len(state.history)
+    began = last = time.perf_counter()
+    total = len(heads.strengths(cfg.head)) or 1
+
+    def told(step: heads.Step) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        record = {
+            "stage": stage.name,
+            "epoch": len(state.history) + 1,
+            "strength": step.strength,
+            **{"loss": step.train.loss, "accuracy": step.train.accuracy},
+            **{"val_loss": step.validation.loss, "val_accuracy": step.validation.accuracy},
+            "seconds": now - last,
+        }
+        last = now
+        state.history.append(record)
+        tracking.epoch(record)
+        advance(1, f"val {step.validation.accuracy:.4f}")
+        _say(stage, len(state.history) - begun, total, step)
+
+    with console.progress(f"{stage.name} ({cfg.head.solver})", total) as advance:
+        train, validation = (
+            _design(dataset, features, split, classes) for split in ("train", "validation")
+        )
+        path = heads.solve(cfg.head, train, validation, told)
+    head = path.chosen.head
+    classifier.head.get_layer("classification").set_weights(
+        [head.kernel.astype(np.float32), head.bias.astype(np.float32)]
+    )
+    state.kept = begun + path.best + 1
+    state.seconds += time.perf_counter() - began
+    if path.at_an_end:
+        log.warning(
+            "The best strength, %.2g, is at the end of the path: another head.path.%s may be better",
+            *(path.chosen.strength, "strongest" if path.best == 0 else "weakest"),
+        )
+
+
+def _say(stage: Stage, number: int, total: int, step: heads.Step) -> None:
+    strength = "" if step.strength is None else f"strength {step.strength:<8.2g} "
+    log.info(
+        "%s %d/%d  %sloss %.4f  accuracy %.4f  val %.4f %.4f",
+        *(stage.name, number, total, strength, step.train.loss, step.train.accuracy),
+        *(step.validation.loss, step.validation.accuracy),
+    )
+
+
+def _design(dataset: Dataset, features: Features, split: str, classes: int) -> Design:
+    """The rows of a split; of training images in each of their views."""
+    views = features.views if split == "train" else features.views[:1]
+    rows = features.position[dataset.splits[split]]
+    return Design([taken(table, rows) for table in views], dataset.labels_of(split), classes)

@@ -1,0 +1,94 @@
+"""`tlbench train head=logistic` and its like: a usual run, whose head was solved rather than trained."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from helpers import BACKBONE, Answer
+
+Command = Callable[..., Answer]
+
+SOLVED = ("data=digits", *BACKBONE, "features.precision=float32", "data.limit=400")
+
+
+@pytest.mark.parametrize("head", ["logistic", "ridge", "class_mean"])
+def test_a_solved_head_is_a_usual_run(tlbench: Command, tmp_path: Path, head: str) -> None:
+    answer = tlbench("train", f"head={head}", *SOLVED, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["evaluation"] > 0.8
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        path = list(csv.DictReader(file))
+    losses = [float(step["val_loss"]) for step in path]
+    assert metrics["kept_epoch"] == int(np.argmin(losses)) + 1
+    assert metrics["val_loss"] == pytest.approx(min(losses), abs=1e-4)
+    if head == "class_mean":
+        assert len(path) == 1
+    else:
+        strengths = [float(step["strength"]) for step in path]
+        assert metrics["strength"] == strengths[metrics["kept_epoch"] - 1]
+        assert strengths == sorted(strengths, reverse=True)
+        assert f"strength {metrics['strength']:.2g}" in answer.out
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert [type(layer).__name__ for layer in model.layers[-2:]] == [
+        "GlobalAveragePooling2D",
+        "Dense",
+    ]
+    evaluated = tlbench("evaluate", "run")
+    assert f"{metrics['evaluation']:.4f}" in evaluated.out
+    again = tlbench("train", "resume=run")
+    assert "completed: nothing to do" in again.out
+    more = tlbench("train", "resume=run", "epochs=9")
+    assert more.code == 2
+    assert "solved exactly" in more.err
+
+
+def test_the_same_bits_for_the_same_command(tlbench: Command, tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        assert tlbench("train", "head=logistic", *SOLVED, f"hydra.run.dir={run}").code == 0
+    first, second = (np.load(tmp_path / run / "predictions.npz") for run in ("a", "b"))
+    np.testing.assert_array_equal(first["probabilities"], second["probabilities"])
+
+
+def test_fine_tuning_begins_from_what_was_solved(tlbench: Command, tmp_path: Path) -> None:
+    words = ("strategy=probe_finetune", "trainable=true", "epochs=1", "optimizer=sgd")
+    rates = ("optimizer.learning_rate.trained=1e-7",)
+    answer = tlbench("train", "head=logistic", *SOLVED, *words, *rates, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        records = list(csv.DictReader(file))
+    assert [record["stage"] for record in records] == [*["probe"] * 20, "finetune"]
+    best = min(records[:20], key=lambda step: float(step["val_loss"]))
+    assert float(records[20]["val_loss"]) == pytest.approx(float(best["val_loss"]), abs=0.02)
+
+
+def test_views_of_an_augmentation_are_rows(tlbench: Command, tmp_path: Path) -> None:
+    words = ("head=ridge", *SOLVED, "augment=flip", "hydra.run.dir=run")
+    assert tlbench("train", *words).code == 0
+    features = json.loads((tmp_path / "run" / "manifest.json").read_text())["features"]
+    assert features["images_computed"] + features["images_reused"] == 2 * 500
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["trainable=true"], "head.solver=logistic needs the features of a frozen backbone"),
+        (["features.cache=false"], "head.solver=logistic needs the features of a frozen backbone"),
+        (["head.widths=[8]"], "head.widths=[8] is not valid. Expected []"),
+        (["head.solver=logistc"], "Did you mean 'logistic'?"),
+        (["learning_rate=0.1"], "has no steps to size"),
+        (["head.path=null"], "needs head.path"),
+        (["head.path.weakest=20"], "Expected above 0, and at most head.path.strongest"),
+        (["head.path.steps=0"], "Expected at least 1"),
+    ],
+)
+def test_what_cannot_be_solved_is_one_line(tlbench: Command, words: list[str], line: str) -> None:
+    answer = tlbench("train", "head=logistic", *SOLVED, *words)
+    assert answer.code == 2
+    assert len(answer.error_lines) == 1
+    assert line in answer.err
