@@ -28,32 +28,12 @@ def solve(
     tracking: Tracking,
 ) -> None:
     """Solve the head of a classifier on the features of its backbone, and record the path in the state."""
-    classes, begun = len(dataset.class_names), len(state.history)
-    began = last = time.perf_counter()
+    begun, began = len(state.history), time.perf_counter()
+    train, validation = (_design(dataset, features, split) for split in ("train", "validation"))
     total = len(heads.strengths(cfg.head)) or 1
-
-    def told(step: heads.Step) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        record = {
-            "stage": stage.name,
-            "epoch": len(state.history) + 1,
-            "strength": step.strength,
-            **{"loss": step.train.loss, "accuracy": step.train.accuracy},
-            **{"val_loss": step.validation.loss, "val_accuracy": step.validation.accuracy},
-            "seconds": now - last,
-        }
-        last = now
-        state.history.append(record)
-        tracking.epoch(record)
-        advance(1, f"val {step.validation.accuracy:.4f}")
-        _say(stage, len(state.history) - begun, total, step)
-
-    with console.progress(f"{stage.name} ({cfg.head.solver})", total) as advance:
-        train, validation = (
-            _design(dataset, features, split, classes) for split in ("train", "validation")
-        )
-        path = heads.solve(cfg.head, train, validation, told)
+    recorder = _Recorder(stage, state, tracking, total)
+    with console.progress(f"{stage.name} ({cfg.head.solver})", total) as recorder.advance:
+        path = heads.solve(cfg.head, train, validation, recorder.told)
     head = path.chosen.head
     classifier.head.get_layer("classification").set_weights(
         [head.kernel.astype(np.float32), head.bias.astype(np.float32)]
@@ -67,17 +47,40 @@ def solve(
         )
 
 
-def _say(stage: Stage, number: int, total: int, step: heads.Step) -> None:
-    strength = "" if step.strength is None else f"strength {step.strength:<8.2g} "
-    log.info(
-        "%s %d/%d  %sloss %.4f  accuracy %.4f  val %.4f %.4f",
-        *(stage.name, number, total, strength, step.train.loss, step.train.accuracy),
-        *(step.validation.loss, step.validation.accuracy),
-    )
+class _Recorder:
+    """Makes a record of each step of a path, as of an epoch, and says it in one line."""
+
+    advance: console.Advance
+
+    def __init__(self, stage: Stage, state: State, tracking: Tracking, total: int) -> None:
+        self.stage, self.state, self.tracking, self.total = stage, state, tracking, total
+        self.number, self.last = 0, time.perf_counter()
+
+    def told(self, step: heads.Step) -> None:
+        now = time.perf_counter()
+        record = {
+            "stage": self.stage.name,
+            "epoch": len(self.state.history) + 1,
+            "strength": step.strength,
+            **{"loss": step.train.loss, "accuracy": step.train.accuracy},
+            **{"val_loss": step.validation.loss, "val_accuracy": step.validation.accuracy},
+            "seconds": now - self.last,
+        }
+        self.last, self.number = now, self.number + 1
+        self.state.history.append(record)
+        self.tracking.epoch(record)
+        self.advance(1, f"val {step.validation.accuracy:.4f}")
+        strength = "" if step.strength is None else f"strength {step.strength:<8.2g} "
+        log.info(
+            "%s %d/%d  %sloss %.4f  accuracy %.4f  val %.4f %.4f",
+            *(self.stage.name, self.number, self.total, strength, step.train.loss),
+            *(step.train.accuracy, step.validation.loss, step.validation.accuracy),
+        )
 
 
-def _design(dataset: Dataset, features: Features, split: str, classes: int) -> Design:
+def _design(dataset: Dataset, features: Features, split: str) -> Design:
     """The rows of a split; of training images in each of their views."""
     views = features.views if split == "train" else features.views[:1]
     rows = features.position[dataset.splits[split]]
-    return Design([taken(table, rows) for table in views], dataset.labels_of(split), classes)
+    tables = [taken(table, rows) for table in views]
+    return Design(tables, dataset.labels_of(split), len(dataset.class_names))
