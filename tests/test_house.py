@@ -22,6 +22,7 @@ FLOORS = (
     ("features",),
     ("probing",),
     ("training", "inference", "report"),
+    ("bench",),
     ("sweep",),
     ("cli",),
     ("face",),

@@ -133,6 +133,14 @@ def typed(word: str) -> str:
     return plain if plain != word and _for_hydra(plain, sweep=False) == word else word
 
 
+def several(word: str) -> list[str]:
+    """A typed word for each of the values that it has, as for a --multirun: itself where it has one."""
+    (parsed,) = OverridesParser.create().parse_overrides(for_hydra([word], sweep=True))
+    if not parsed.is_sweep_override():
+        return [word]
+    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+
+
 def path_of(word: str) -> Path:
     """The path that a word sets, typed or in Hydra's grammar."""
     value = OverridesParser.create().parse_override(_for_hydra(word, sweep=False)).value()

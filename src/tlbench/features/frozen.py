@@ -17,13 +17,15 @@ from tlbench.data.datasets import Dataset
 from tlbench.data.images import Images
 from tlbench.features import engines, precisions
 from tlbench.features.housekeeping import prune
-from tlbench.features.store import Store
+from tlbench.features.store import Store, remembered
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.hardware import Machine, enough_memory, keras, tf
 
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = {"cpu": 16, "gpu": 128}  # 16 keep a CPU busy and need little memory; a GPU wants more
+
+SPEED_SAMPLE = 64  # images on which the speed is measured
 
 
 @dataclass(frozen=True)
@@ -77,53 +79,94 @@ def _views(augment: Mapping[str, Any], images: Images) -> dict[str, Images]:
     return tables
 
 
-def compute(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine) -> Features:
-    """The features of every image that a split of the data set uses, from the cache where they are."""
+@dataclass(frozen=True)
+class Way:
+    """How the features of a data set are computed: all that is decided before the first image."""
+
+    network: keras.Model  # from pixels to features
+    engine: str
+    precision: str
+    recipe: dict[str, Any]
+    facts: dict[str, Any]  # what was measured, for the manifest
+    size: int  # images at a time
+    machine: Machine
+    seconds: float  # that it took to decide
+
+    def build(self) -> engines.FeatureEngine:
+        """The engine, ready to run."""
+        return engines.build(self.engine, self.network, self.precision, self.machine, self.size)
+
+    def store(self, cfg: Config, view: str = AS_IT_IS) -> Store:
+        """Where the features of one view are kept."""
+        about = {
+            **{"backbone": cfg.backbone.name, "weights": cfg.backbone.weights},
+            **{"data": cfg.data.name, "engine": self.engine, "precision": self.precision},
+            **{"features": self.network.output_shape[-1], "view": view},
+        }
+        whole = {**self.recipe, "precision": self.precision, "view": view}
+        return Store(Path(cfg.features.folder), whole, self.network.output_shape[-1], about)
+
+
+def way(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine) -> Way:
+    """The engine and the precision for a data set on this machine."""
+    began = time.perf_counter()
     size = cfg.features.batch_size or BATCH_SIZE[machine.device]
     with enough_memory(f"features.batch_size={size}"):
-        return _compute(classifier, dataset, cfg, machine, size)
+        network = classifier.features
+        engine, why = engines.choose(cfg.features.engine, machine)
+        recipe = _recipe(network, engine, machine, dataset.images.decoding)
+        chosen, facts = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
+    log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, facts["reason"])
+    return Way(
+        *(network, engine, chosen, recipe, facts, size, machine), time.perf_counter() - began
+    )
 
 
-def _compute(
-    classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine, size: int
-) -> Features:
+def compute(way: Way, dataset: Dataset, cfg: Config, rows: np.ndarray | None = None) -> Features:
+    """The features of rows, None for every image of a split, from the cache where they are."""
     began = time.perf_counter()
-    network = classifier.features
-    rows = np.sort(np.concatenate(list(dataset.splits.values())))
-    engine, why = engines.choose(cfg.features.engine, machine)
-    recipe = _recipe(network, engine, machine, dataset.images.decoding)
-    chosen, measured = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
-    log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, measured["reason"])
-
-    root, width = Path(cfg.features.folder), network.output_shape[-1]
-    about = {
-        **{"backbone": cfg.backbone.name, "weights": cfg.backbone.weights, "data": cfg.data.name},
-        **{"engine": engine, "precision": chosen, "features": width},
-    }
-
-    def get(table: Images, view: str) -> tuple[np.ndarray, int]:
-        whole = {**recipe, "precision": chosen, "view": view}
-        return Store(root, whole, width, {**about, "view": view}).get(
-            table,
-            rows,
-            compute=lambda: engines.build(engine, network, chosen, machine, size).run,
-            batch_size=size,
-            memory_limit_bytes=cfg.features.memory_limit_gb * 2**30,
-        )
-
+    rows = np.sort(np.concatenate(list(dataset.splits.values())) if rows is None else rows)
     views, computed = [], 0
-    for view, table in _views(cfg.augment, dataset.images).items():
-        found, anew = get(table, view)
-        views.append(found)
-        computed += anew
-    prune(root, cfg.features.limit_gb * 2**30)
-    reused = len(rows) * len(views) - computed
+    with enough_memory(f"features.batch_size={way.size}"):
+        for view, table in _views(cfg.augment, dataset.images).items():
+            found, anew = way.store(cfg, view).get(
+                table,
+                rows,
+                compute=lambda: way.build().run,
+                batch_size=way.size,
+                memory_limit_bytes=cfg.features.memory_limit_gb * 2**30,
+            )
+            views.append(found)
+            computed += anew
+    prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
     facts = {
-        **{"engine": engine, "precision": chosen, **measured},
-        **{"images_computed": computed, "images_reused": reused},
-        "seconds": time.perf_counter() - began,
+        **{"engine": way.engine, "precision": way.precision, **way.facts},
+        **{"images_computed": computed, "images_reused": len(rows) * len(views) - computed},
+        "seconds": way.seconds + time.perf_counter() - began,
     }
     return Features(views, _position(rows, len(dataset.images)), facts)
+
+
+def missing(way: Way, dataset: Dataset, cfg: Config) -> int:
+    """How many images of the splits the cache does not hold yet, as they are."""
+    rows = np.concatenate(list(dataset.splits.values()))
+    return way.store(cfg).lacking(dataset.images, rows)
+
+
+def images_per_second(way: Way, dataset: Dataset, cfg: Config) -> float:
+    """Throughput of a way over images in memory, after the first batch; measured once on a machine."""
+
+    def measured() -> dict[str, Any]:
+        run, rows = way.build().run, dataset.splits["train"]
+        batch = dataset.images.batch(np.resize(rows, way.size))
+        next(run(iter([batch])))
+        began = time.perf_counter()
+        count = sum(len(found) for found in run(iter([batch] * (1 + SPEED_SAMPLE // way.size))))
+        return {"images_per_second": count / (time.perf_counter() - began)}
+
+    circumstances = {"precision": way.precision, "batch_size": way.size, "speed": way.machine.name}
+    found = remembered(Path(cfg.features.folder), {**way.recipe, **circumstances}, measured)
+    return float(found["images_per_second"])
 
 
 def _position(rows: np.ndarray, images: int) -> np.ndarray:

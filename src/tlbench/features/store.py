@@ -90,6 +90,10 @@ class Store:
         with _writable(self.root):
             return self._assemble(blocks, wanted, memory_limit_bytes), computed
 
+    def lacking(self, images: Images, rows: np.ndarray) -> int:
+        """How many of the rows are still to be computed."""
+        return len(self._missing(images, rows, self._blocks({})))
+
     def _say_what_it_is(self) -> None:
         write_json(self.folder / ABOUT, {**self.about, "recipe": self.recipe})
 

@@ -1,15 +1,20 @@
 """What a head is solved on: rows of features with their labels and weights, read block by block."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from tlbench.probing import threads
+
+Result = TypeVar("Result")
+
 Table = Any  # what has a shape, a length and slices of rows: an array, or Taken
 
-SMALL = 2**21  # numbers; 16 MiB as float64
+SMALL = 2**20  # numbers; 8 MiB as float64
 BLOCK_ROWS = 1024  # 8 MiB of 2,048 features: what a product reads twice is still near the processor
 
 
@@ -45,13 +50,31 @@ class Design:
         """The class of each row, (rows,)."""
         return np.tile(self.labels, len(self.tables))
 
+    def map(
+        self, work: Callable[[slice, np.ndarray], Result], size: int = BLOCK_ROWS
+    ) -> Iterator[Result]:
+        """What `work` makes of each block, in their order, several at a time.
+
+        It gets where the block lies among the rows, and its features, (block, width).
+        """
+
+        with threads.pool() as pool:
+            yield from pool.map(lambda place: work(*self._block(place, size)), self._places(size))
+
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
-        """Where a block lies among the rows, and its features, (block, width)."""
-        for number, table in enumerate(self.tables):
-            before = number * len(self.labels)
-            for start in range(0, len(table), size):
-                block = np.asarray(table[start : start + size])
-                yield slice(before + start, before + start + len(block)), block
+        """Each block by itself: where it lies among the rows, and its features."""
+        for place in self._places(size):
+            yield self._block(place, size)
+
+    def _places(self, size: int) -> Iterator[tuple[int, int]]:
+        """The table and the first image of each block."""
+        return itertools.product(range(len(self.tables)), range(0, len(self.labels), size))
+
+    def _block(self, place: tuple[int, int], size: int) -> tuple[slice, np.ndarray]:
+        number, start = place
+        block = np.asarray(self.tables[number][start : start + size])
+        begin = number * len(self.labels) + start
+        return slice(begin, begin + len(block)), block
 
     def precise(self) -> "Design":
         """The same in float64 where that costs neither time nor memory worth a thought."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlbench.config.schema import Head
-from tlbench.probing import logistic, neighbours, ridge, spectrum
+from tlbench.probing import logistic, neighbours, ridge
 from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear, Scored, all_scores, scaled, scored
+from tlbench.probing.spectrum import Spectrum
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,16 @@ class Path:
         return len(self.steps) > 1 and self.best in (0, len(self.steps) - 1)
 
 
-def solve(cfg: Head, train: Design, validation: Design, told: Callable[[Step], object]) -> Path:
-    """Solve a head on the training rows; told: of each step as it is there."""
+def solve(
+    cfg: Head,
+    train: Design,
+    found: Spectrum,
+    validation: Design,
+    told: Callable[[Step], object] = lambda _: None,
+) -> Path:
+    """Solve a head on the training rows; found: their spectrum; told: of each step as it is there."""
     steps = []
-    for strength, head in _heads(cfg, train, validation):
+    for strength, head in _heads(cfg, train, found, validation):
         on_train, on_validation = (
             scored(all_scores(head.scores, design), design) for design in (train, validation)
         )
@@ -58,9 +65,11 @@ def strengths(cfg: Head) -> list[float]:
     return [float(s) for s in np.geomspace(cfg.path.strongest, cfg.path.weakest, cfg.path.steps)]
 
 
-def _heads(cfg: Head, train: Design, validation: Design) -> Iterator[tuple[float | None, Linear]]:
+def _heads(
+    cfg: Head, train: Design, found: Spectrum, validation: Design
+) -> Iterator[tuple[float | None, Linear]]:
     """Each strength and its head, whose scores make probabilities."""
-    found, path = spectrum.of(train), strengths(cfg)
+    path = strengths(cfg)
     if cfg.solver == "logistic":
         yield from zip(path, logistic.solve(train, found, path), strict=True)
         return

@@ -43,7 +43,7 @@ def scored(scores: np.ndarray, design: Design) -> Scored:
 
 def all_scores(scores: Callable[[np.ndarray], np.ndarray], design: Design) -> np.ndarray:
     """Scores of every row, (rows, classes)."""
-    return np.concatenate([scores(block) for _, block in design.blocks()])
+    return np.concatenate(list(design.map(lambda _, block: scores(block))))
 
 
 def scaled(scores: np.ndarray, design: Design) -> float:

@@ -15,7 +15,7 @@ def votes(train: Design, queries: Design, neighbours: Sequence[int]) -> np.ndarr
     scikit-learn's KNeighborsClassifier(metric="cosine"); neighbours: how many, each at most the rows.
     """
     most = max(neighbours)
-    found = [_nearest(train, unit(block), most) for _, block in queries.blocks()]
+    found = list(queries.map(lambda _, block: _nearest(train, unit(block), most)))
     classes = train.targets[np.concatenate(found)]
     counted = np.cumsum(np.eye(train.classes, dtype=np.float32)[classes], axis=1)
     return np.stack([counted[:, k - 1] / k for k in neighbours])

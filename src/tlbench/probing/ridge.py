@@ -28,23 +28,25 @@ def left_out(design: Design, spectrum: Spectrum, strengths: Sequence[float]) -> 
     In closed form, from the share that a row has in its own prediction (Allen 1974, PRESS).
     """
     moments, shares = _moments(design, spectrum)
-    shrunk = [1 / (spectrum.values + strength) for strength in strengths]
-    scores = np.empty((len(shrunk), len(design), design.classes), np.float32)
-    for where, block in design.blocks():
-        along = spectrum.along(block).astype(np.float64)
-        targets, counts = design.one_hot(where), design.shares[where]
-        for number, factors in enumerate(shrunk):
-            fitted = along @ (moments * factors[:, None]) + shares
-            own = (counts * (1 + along**2 @ factors))[:, None]
-            scores[number, where] = targets - (targets - fitted) / np.maximum(1 - own, 1e-9)
-    return scores
+    shrunk = np.stack([1 / (spectrum.values + strength) for strength in strengths], axis=1)
+    coefficients = (moments[:, None, :] * shrunk[:, :, None]).reshape(len(moments), -1)
+
+    def of_block(where: slice, block: np.ndarray) -> np.ndarray:
+        along, targets = spectrum.along(block), design.one_hot(where)[:, None, :]
+        fitted = (along @ coefficients.astype(np.float32)).reshape(len(block), -1, design.classes)
+        own = design.shares[where][:, None] * (1 + along**2 @ shrunk)
+        errors = (targets - fitted - shares) / np.maximum(1 - own, 1e-9)[:, :, None]
+        return (targets - errors).astype(np.float32)
+
+    return np.concatenate(list(design.map(of_block))).transpose(1, 0, 2)
 
 
 def _moments(design: Design, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Of the targets: covariance with the rows along each direction, (directions, classes); their mean."""
     shares = np.bincount(design.targets, design.shares, design.classes)
-    crossed = np.zeros((design.width, design.classes))
-    for where, block in design.blocks():
+
+    def of_block(where: slice, block: np.ndarray) -> np.ndarray:
         targets = (design.one_hot(where) - shares) * design.shares[where][:, None]
-        crossed += ((block - spectrum.mean) / spectrum.scale).T @ targets
-    return spectrum.vectors.T @ crossed, shares
+        return ((block - spectrum.mean) / spectrum.scale).T @ targets
+
+    return spectrum.vectors.T @ sum(design.map(of_block)), shares

@@ -5,15 +5,18 @@ of its loss are both diagonal there, or nearly so. Where there are fewer rows th
 directions are found in the space of the rows, which is smaller (the dual).
 """
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.linalg import eigh
 
+from tlbench.probing import threads
 from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear
 
+LARGE = 1000  # rows of a matrix whose decomposition is worth all cores
 NOTHING = 1e-12  # share of the largest variance below which a direction holds rounding errors alone
 
 
@@ -55,33 +58,32 @@ def of(design: Design) -> Spectrum:
 
 def _moments(design: Design) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature; about a first mean, so that nothing cancels."""
-    mean = sum(design.shares[rows] @ block for rows, block in design.blocks())
-    variance = sum(design.shares[rows] @ (block - mean) ** 2 for rows, block in design.blocks())
+    mean = sum(design.map(lambda rows, block: design.shares[rows] @ block))
+    variance = sum(design.map(lambda rows, block: design.shares[rows] @ (block - mean) ** 2))
     scale = np.sqrt(variance)
     never_varies = scale <= 1e-6 * np.abs(mean)  # but for the rounding of float32
     return np.asarray(mean), np.where(never_varies | (scale == 0), 1.0, scale)
-
-
-def _weighted(design: Design, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Every row standardised, times the root of what it counts, (rows, features) float64."""
-    rows = [
-        (block - mean) / scale * np.sqrt(design.shares[where])[:, None]
-        for where, block in design.blocks()
-    ]
-    return np.concatenate(rows)
 
 
 def _primal(design: Design, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     gram = np.zeros((design.width, design.width))
     for where, block in design.blocks(4096):
         rows = (block - mean) / scale * np.sqrt(design.shares[where])[:, None]
-        gram += rows.T @ rows
-    values, vectors = eigh(gram, check_finite=False, overwrite_a=True, driver="evr")
-    return values, vectors
+        with threads.of_blas():
+            gram += rows.T @ rows
+    return _decomposed(gram)
 
 
 def _dual(design: Design, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = _weighted(design, mean, scale)
-    values, left = eigh(rows @ rows.T, check_finite=False, overwrite_a=True, driver="evr")
-    positive = np.maximum(values, np.finfo(float).tiny)
-    return values, rows.T @ (left / np.sqrt(positive))
+    roots = np.sqrt(design.shares)[:, None]
+    rows = np.concatenate(list(design.map(lambda _, block: (block - mean) / scale))) * roots
+    values, left = _decomposed(rows @ rows.T)
+    return values, rows.T @ (left / np.sqrt(np.maximum(values, np.finfo(float).tiny)))
+
+
+def _decomposed(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors of a symmetric matrix, which is lost."""
+    large = threads.of_blas() if len(gram) > LARGE else contextlib.nullcontext()
+    with large:
+        values, vectors = eigh(gram, check_finite=False, overwrite_a=True, driver="evr")
+    return values, vectors

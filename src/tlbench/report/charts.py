@@ -66,6 +66,18 @@ class Point:
     interval: tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """Row `number`'s accuracies at numbers of training images, and the law through them with its band."""
+
+    number: int
+    name: str
+    found: Sequence[tuple[float, float]]
+    fitted: Sequence[tuple[float, float]]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
 def color(number: int) -> str:
     """The colour of a row."""
     return PALETTE[(number - 1) % len(PALETTE)]
@@ -95,6 +107,25 @@ def curves(title: str, lines: Sequence[Line], *, share: bool) -> str:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _limit(axis, 1.0 if share else math.inf)
         _number(axis, {number: float(np.mean(values)) for number, values in ends.items()})
+        return _inline(figure, title)
+
+
+def learning(title: str, lines: Sequence[Learnt]) -> str:
+    """Accuracy against the number of training images, the law through it dashed within its band."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = _chart(title, "training images")
+        for line in lines:
+            look = {"color": color(line.number), "gid": HINT + printable(line.name)}
+            _curve(axis, line.number, line.name, line.found)
+            if line.fitted:
+                sizes, accuracies = zip(*line.fitted, strict=True)
+                axis.plot(sizes, accuracies, linestyle="--", linewidth=1, **look)
+                axis.fill_between(sizes, line.low, line.high, alpha=0.15, linewidth=0, **look)
+        if not lines:
+            return ""
+        _costs(axis, [size for line in lines for size, _ in (*line.found, *line.fitted)], "count")
+        _limit(axis, 1.0)
+        _number(axis, {line.number: (line.fitted or line.found)[-1][1] for line in lines})
         return _inline(figure, title)
 
 

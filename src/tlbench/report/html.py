@@ -2,8 +2,23 @@
 
 from collections.abc import Iterable
 from html import escape
+from pathlib import Path
 
+from tlbench.base.console import BLUE, GREEN, VERMILION
 from tlbench.report import charts
+
+COLORS = f":root{{--good:{GREEN};--bad:{VERMILION};--hit:{BLUE}}}"
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+
+def document(title: str, body: str) -> str:
+    """A page by itself: its style within it, light or dark as the reader's screen is."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{COLORS}{STYLE}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
+    )
 
 
 def text(value: object) -> str:

@@ -6,18 +6,16 @@ Whatever comes from a run (names, paths, reasons, settings) goes through `text`.
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlbench import __version__
-from tlbench.base.console import BLUE, GREEN, VERMILION
 from tlbench.base.errors import RunError
 from tlbench.config.identity import SEED, counts
 from tlbench.report import charts, comparison, tables
 from tlbench.report.comparison import Comparison
-from tlbench.report.html import chip, grid, note, text
+from tlbench.report.html import chip, document, grid, note, text
 from tlbench.report.rows import Row
 from tlbench.runs import metrics
 from tlbench.runs.layout import CURVES_OF_HISTORY
@@ -28,8 +26,6 @@ from tlbench.runs.results import Result, is_number
 Numbered = tuple[int, Row]  # a row and the number it carries through the page, from 1
 
 SILENT = ("data.superclasses.",)  # settings that explain no result, beside those that do not count
-COLORS = f":root{{--good:{GREEN};--bad:{VERMILION};--hit:{BLUE}}}"
-STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
 def html(rows: Sequence[Row], tolerance: float, compared: Comparison | None = None) -> str:
@@ -45,12 +41,7 @@ def html(rows: Sequence[Row], tolerance: float, compared: Comparison | None = No
     if len(finished) > 1:
         parts.append(_differences(finished))
     parts.append(_runs(numbered))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>tlbench report</title><style>{COLORS}{STYLE}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return document("tlbench report", "".join(parts))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from tlbench.config.schema import Config, Stage
 from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
 from tlbench.networks.classifiers import Classifier
-from tlbench.probing import heads
+from tlbench.probing import heads, spectrum, threads
 from tlbench.probing.design import Design, taken
 from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
@@ -32,8 +32,11 @@ def solve(
     train, validation = (_design(dataset, features, split) for split in ("train", "validation"))
     total = len(heads.strengths(cfg.head)) or 1
     recorder = _Recorder(stage, state, tracking, total)
-    with console.progress(f"{stage.name} ({cfg.head.solver})", total) as recorder.advance:
-        path = heads.solve(cfg.head, train, validation, recorder.told)
+    with (
+        console.progress(f"{stage.name} ({cfg.head.solver})", total) as recorder.advance,
+        threads.over_blocks(),
+    ):
+        path = heads.solve(cfg.head, train, spectrum.of(train), validation, recorder.told)
     head = path.chosen.head
     classifier.head.get_layer("classification").set_weights(
         [head.kernel.astype(np.float32), head.bias.astype(np.float32)]

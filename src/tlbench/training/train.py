@@ -75,7 +75,8 @@ def _carry_out(
             trainer.begin(stage)
             features = None
             if stage.frozen and cfg.features.cache:
-                features = frozen.compute(classifier, dataset, cfg, machine)
+                way = frozen.way(classifier, dataset, cfg, machine)
+                features = frozen.compute(way, dataset, cfg)
                 run.record(features=features.facts | decided.reasons)
             trainer.fit(stage, features)
         found = results.found(trainer)

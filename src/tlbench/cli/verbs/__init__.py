@@ -7,7 +7,7 @@ of the words after the verb. It imports at its top only what answers at once: no
 import importlib
 from typing import Protocol
 
-NAMES = ("train", "summary", "evaluate", "predict", "export", "report", "cache", "plugins")
+NAMES = ("train", "bench", "summary", "evaluate", "predict", "export", "report", "cache", "plugins")
 
 
 class Verb(Protocol):

@@ -1,0 +1,207 @@
+"""The bench: entries -> rows that are measured, one after the other -> what they say together."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tlbench.base import console
+from tlbench.base.errors import TlbenchError
+from tlbench.bench import cells, measure, probes
+from tlbench.bench.cells import PIXELS, PRETRAINED, RANDOM, SHUFFLED, Cell
+from tlbench.bench.entries import Entry
+from tlbench.bench.measure import Network, Told
+from tlbench.bench.settings import Settings
+from tlbench.config.identity import config_hash
+from tlbench.config.schema import Config
+from tlbench.data import datasets
+from tlbench.data.datasets import Dataset
+from tlbench.features import frozen
+from tlbench.features.frozen import Way
+from tlbench.networks import hardware
+from tlbench.networks.hardware import Machine
+
+log = logging.getLogger(__name__)
+
+SLOWER = 1.25  # than foretold, a row may be: what is left of the time has to hold so much
+
+
+def bench(entries: Sequence[Entry], settings: Settings, folder: Path, seconds: float) -> list[Cell]:
+    """Measure every entry, and what zero looks like; seconds: after which nothing more is begun.
+
+    What the folder holds of the same bench is not measured again. A row that fails, or that there was no time
+    for, says why.
+    """
+    cfg = entries[0].cfg
+    machine = hardware.prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
+    work = _Work(settings, folder, machine, time.monotonic() + seconds)
+    with console.progress("bench", _UNITS * (2 * len(entries) + 2 * len(_by_data(entries)))) as bar:
+        work.advance = bar
+        order = list(entries) if seconds == float("inf") else work.promising(entries)
+        found = [work.row(PRETRAINED, entry) for entry in order]
+        for alike in _by_data(entries):
+            here = [cell for cell in found if cell.data == alike[0].data and cell.right]
+            found.append(measure.majority_class(alike[0], work.dataset(alike[0])))
+            found.append(work.row(PIXELS, alike[0]))
+            if here:
+                best = max(here, key=lambda cell: float(cell.right[probes.ALL].mean()))
+                found += [work.row(SHUFFLED, e) for e in alike if e.backbone == best.backbone]
+        found += [work.row(RANDOM, entry) for entry in order if _has_random_form(entry)]
+    return found
+
+
+def _has_random_form(entry: Entry) -> bool:
+    """Whether random weights say something new of a backbone: those of a file are part of it."""
+    return entry.cfg.backbone.builder != "file" and entry.cfg.backbone.weights is not None
+
+
+_UNITS = 1000  # of the bar, a row
+
+
+def _by_data(entries: Sequence[Entry]) -> list[list[Entry]]:
+    names = list(dict.fromkeys(entry.data for entry in entries))
+    return [[entry for entry in entries if entry.data == name] for name in names]
+
+
+@dataclass
+class _Work:
+    """What rows share: the data set that was read last, the time that is left, and the bar."""
+
+    settings: Settings
+    folder: Path
+    machine: Machine
+    deadline: float  # of time.monotonic()
+    advance: Callable[..., object] = lambda *_: None
+    probing: float = 10.0  # seconds of the probes of a row, as the last one took
+    _read: dict[Any, Dataset] = field(default_factory=dict)
+
+    def dataset(self, entry: Entry) -> Dataset:
+        """The data set of an entry at the image size of its backbone; one is kept."""
+        size = entry.cfg.backbone.image_size
+        key = (repr(entry.cfg.data), entry.cfg.data.image_size or size)
+        if key not in self._read:
+            self._read = {key: datasets.load(entry.cfg.data, size)}
+        return self._read[key]
+
+    def row(self, kind: str, entry: Entry) -> Cell:
+        """A row, measured now or before, or why it is not."""
+        told = _Told(self.advance)
+        try:
+            dataset = self.dataset(entry)
+            key = self._key(kind, entry, dataset)
+            if (before := cells.found(self.folder, key)) is not None:
+                return before
+            log.info("%s on %s (%s)", entry.backbone, entry.data, kind)
+            with console.drawn_on(_inside(told)):
+                cell = self._measured(kind, entry, dataset, told)
+        except TlbenchError as error:
+            log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, error)
+            cell = self._without(kind, entry, str(error))
+        finally:
+            told(1.0)
+        if cell.right:
+            cells.save(cell, self.folder, key)
+        return cell
+
+    def _measured(self, kind: str, entry: Entry, dataset: Dataset, told: Told) -> Cell:
+        if kind == PIXELS:
+            return measure.raw_pixels(entry, self.settings, told)
+        cfg = entry.cfg
+        if kind == RANDOM:
+            cfg = replace(cfg, backbone=replace(cfg.backbone, weights=None))
+        network = measure.built(cfg, dataset, self.machine)
+        if (needed := self._needed(network, dataset, entry)) > self.deadline - time.monotonic():
+            left = max(0.0, self.deadline - time.monotonic())
+            return self._without(
+                kind, entry, f"left out: needs about {needed:.0f} s, {left:.0f} s were left"
+            )
+        began = time.monotonic()
+        if kind == SHUFFLED:
+            return measure.shuffled_labels(entry, dataset, network, self.settings, told)
+        found = replace(entry, cfg=cfg)
+        cell = measure.pretrained(found, dataset, network, self.settings, told)
+        self.probing = time.monotonic() - began
+        return replace(cell, kind=kind)
+
+    def _without(self, kind: str, entry: Entry, reason: str) -> Cell:
+        return Cell(kind, "" if kind == PIXELS else entry.backbone, entry.data, reason=reason)
+
+    def _needed(self, network: Network, dataset: Dataset, entry: Entry) -> float:
+        """Seconds that a row is foretold to take, 0 where time does not matter."""
+        if self.deadline == float("inf"):
+            return 0.0
+        missing = frozen.missing(network.way, dataset, entry.cfg)
+        speed = frozen.images_per_second(network.way, dataset, entry.cfg)
+        return SLOWER * missing / speed + self.probing
+
+    def _key(self, kind: str, entry: Entry, dataset: Dataset) -> dict[str, Any]:
+        """All that decides what a row says."""
+        weights = entry.cfg.backbone.weights_file
+        changed = Path(weights).stat().st_mtime_ns if weights and Path(weights).exists() else None
+        return {
+            **{"kind": kind, "backbone": entry.backbone, "data": entry.data},
+            **{"config": config_hash(entry.cfg), "weights": [weights, changed]},
+            **{"images": dataset.sha256, "settings": asdict(self.settings)},
+        }
+
+    def promising(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries in the order to measure them in: what a few images say is best first.
+
+        The cheap ones are looked at first, for at most a quarter of the time; what was not looked at comes last.
+        """
+        began = time.monotonic()
+        until = began + (self.deadline - began) / 4
+        speeds = {id(entry): self._first_look(entry, frozen.images_per_second) for entry in entries}
+        accuracies = {}
+        for entry in sorted(entries, key=lambda entry: -speeds[id(entry)]):
+            if time.monotonic() < until:
+                accuracies[id(entry)] = self._first_look(entry, self._accuracy)
+        return sorted(entries, key=lambda e: (-accuracies.get(id(e), -1.0), -speeds[id(e)]))
+
+    def _first_look(self, entry: Entry, see: Callable[[Way, Dataset, Config], float]) -> float:
+        """A figure of an entry's network, -1 where it has none: `row` says why."""
+        try:
+            with console.drawn_on(None):
+                dataset = self.dataset(entry)
+                return see(measure.built(entry.cfg, dataset, self.machine).way, dataset, entry.cfg)
+        except TlbenchError:
+            return -1.0
+
+    def _accuracy(self, way: Way, dataset: Dataset, cfg: Config) -> float:
+        accuracy = measure.screened(way, dataset, cfg, self.settings)
+        log.info("%s: %.2f at a first look", cfg.backbone.name, accuracy)
+        return accuracy
+
+
+class _Told:
+    """Moves the bar of the whole bench by what of a row is done."""
+
+    def __init__(self, advance: Callable[..., object]) -> None:
+        self.advance, self.done = advance, 0
+
+    def __call__(self, share: float) -> None:
+        now = max(self.done, round(_UNITS * share))
+        self.advance(now - self.done)
+        self.done = now
+
+
+def _inside(told: _Told) -> console.Display:
+    """Progress of what a row does, drawn on the bar of the whole: features are its first half."""
+
+    @contextlib.contextmanager
+    def display(description: str, total: int, unit: str) -> Iterator[console.Advance]:
+        del description, unit
+        done = 0
+
+        def advance(count: int = 1, figures: str = "") -> None:
+            nonlocal done
+            del figures
+            done += count
+            told(0.5 * min(1.0, done / max(total, 1)))
+
+        yield advance
+
+    return display

@@ -1,0 +1,163 @@
+"""One row of a bench: a backbone on a data set, or what zero looks like there."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tlbench.base.draws import seed_for
+from tlbench.bench import draws, probes
+from tlbench.bench.cells import MAJORITY, PIXELS, PRETRAINED, SHUFFLED, Cell
+from tlbench.bench.entries import Entry
+from tlbench.bench.settings import Settings
+from tlbench.config.schema import Config
+from tlbench.data import datasets
+from tlbench.data.datasets import Dataset
+from tlbench.features import frozen
+from tlbench.features.frozen import Way
+from tlbench.networks import classifiers
+from tlbench.networks.classifiers import Classifier
+from tlbench.networks.hardware import Machine, keras
+from tlbench.probing import threads
+from tlbench.probing.design import Design, taken
+from tlbench.training.latency import latency_ms
+
+log = logging.getLogger(__name__)
+
+Told = Callable[[float], object]  # of a share of the work that is done
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone with all that its features need."""
+
+    classifier: Classifier
+    way: Way
+
+
+def built(cfg: Config, dataset: Dataset, machine: Machine) -> Network:
+    """The backbone of a configuration, and how its features are computed on this machine."""
+    keras.backend.clear_session()
+    classifier = classifiers.build(cfg, dataset.images.shape, len(dataset.class_names))
+    return Network(classifier, frozen.way(classifier, dataset, cfg, machine))
+
+
+def pretrained(
+    entry: Entry, dataset: Dataset, network: Network, settings: Settings, told: Told
+) -> Cell:
+    """A pretrained backbone by every probe, with what it costs."""
+    cfg = entry.cfg
+    found = frozen.compute(network.way, dataset, cfg)
+    told(0.5)
+    answers = _answers(found.views[0], found.position, dataset, cfg, settings, told)
+    facts = {
+        "pretrained_on": pretrained_on(cfg),
+        "words": list(entry.words),
+        "parameters": network.classifier.backbone.count_params(),
+        "features": network.way.network.output_shape[-1],
+        "images_per_second": frozen.images_per_second(network.way, dataset, cfg),
+        "latency_ms": latency_ms(network.classifier, dataset, cfg, network.way.machine),
+        "engine": network.way.engine,
+        "precision": network.way.precision,
+        "strength": answers.strength,
+        "image_size": cfg.backbone.image_size,
+    }
+    return Cell(PRETRAINED, entry.backbone, entry.data, facts, answers.images, answers.right)
+
+
+def pretrained_on(cfg: Config) -> str:
+    """What a backbone's weights have seen, as far as its configuration says."""
+    weights = cfg.backbone.weights
+    if weights is None:
+        return "nothing"
+    if weights == "imagenet":
+        return "ImageNet-1k"
+    return cfg.backbone.preset or weights if weights == "preset" else weights.rpartition("/")[2]
+
+
+# ---------------------------------------------------------------- what zero looks like
+
+
+def raw_pixels(entry: Entry, settings: Settings, told: Told) -> Cell:
+    """No network: the values of small images, by the same probes."""
+    cfg, side = entry.cfg, settings.pixels
+    dataset = datasets.load(replace(cfg.data, image_size=side), side)
+    every = np.sort(np.concatenate(list(dataset.splits.values())))
+    pixels = np.concatenate([dataset.images.batch(rows) for rows in np.array_split(every, 64)])
+    position = np.full(len(dataset.images), -1)
+    position[every] = np.arange(len(every))
+    told(0.5)
+    table = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+    answers = _answers(table, position, dataset, cfg, settings, told)
+    facts = {"features": table.shape[1], "strength": answers.strength}
+    return Cell(PIXELS, "", entry.data, facts, answers.images, answers.right)
+
+
+def shuffled_labels(
+    entry: Entry, dataset: Dataset, network: Network, settings: Settings, told: Told
+) -> Cell:
+    """The features of a backbone with labels that mean nothing: what the probes find where there is nothing."""
+    rng = np.random.default_rng(seed_for(entry.cfg.seed, "shuffled labels"))
+    labels = dataset.labels.copy()
+    for split in ("train", "validation"):
+        labels[dataset.splits[split]] = rng.permutation(labels[dataset.splits[split]])
+    meaningless = replace(dataset, labels=labels)
+    found = frozen.compute(network.way, dataset, entry.cfg)
+    told(0.5)
+    answers = _answers(found.views[0], found.position, meaningless, entry.cfg, settings, told)
+    facts = {"strength": answers.strength}
+    return Cell(SHUFFLED, entry.backbone, entry.data, facts, answers.images, answers.right)
+
+
+def majority_class(entry: Entry, dataset: Dataset) -> Cell:
+    """Always the class that most training images have."""
+    most = int(np.bincount(dataset.labels_of("train")).argmax())
+    right = (dataset.labels_of("test") == most)[None]
+    images = {probes.ALL: len(dataset.splits["train"])}
+    return Cell(MAJORITY, "", entry.data, {"strength": None}, images, {probes.ALL: right})
+
+
+# ---------------------------------------------------------------- looking first
+
+
+def screened(way: Way, dataset: Dataset, cfg: Config, settings: Settings) -> float:
+    """Accuracy on a few test images after a few training images: enough to see what is promising."""
+    rows = dataset.splits["train"]
+    places = draws.order(dataset.labels[rows], cfg.seed, 0)
+    train = rows[draws.shots(places, settings.screened_shots)]
+    rng = np.random.default_rng(seed_for(cfg.seed, "screened tests"))
+    test = rng.permutation(dataset.splits["test"])[: settings.screened_tests]
+    some = replace(dataset, splits={"train": train, "validation": test, "test": test})
+    found = frozen.compute(way, some, cfg, np.union1d(train, test))
+    table, position = found.views[0], found.position
+    return probes.screen(
+        *(_design(table, position, some, "train"), _design(table, position, some, "test")),
+        settings,
+    )
+
+
+def _answers(
+    table: np.ndarray,
+    position: np.ndarray,
+    dataset: Dataset,
+    cfg: Config,
+    settings: Settings,
+    told: Told,
+) -> probes.Answers:
+    designs = [_design(table, position, dataset, split) for split in datasets.SPLITS]
+    total, done = probes.steps(settings), 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        told(0.5 + 0.5 * done / total)
+
+    train, validation, test = designs
+    with threads.over_blocks():
+        return probes.answers(train, validation, test, cfg, settings, step)
+
+
+def _design(table: np.ndarray, position: np.ndarray, dataset: Dataset, split: str) -> Design:
+    rows = position[dataset.splits[split]]
+    return Design([taken(table, rows)], dataset.labels_of(split), len(dataset.class_names))

@@ -1,0 +1,134 @@
+"""What the measured rows say together: estimates with their intervals, the best, and what beats nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tlbench.bench import curve, probes, uncertainty
+from tlbench.bench.cells import MAJORITY, PIXELS, PRETRAINED, RANDOM, SHUFFLED, Cell
+from tlbench.bench.curve import Curve
+from tlbench.bench.uncertainty import Estimate
+
+ZERO = (MAJORITY, PIXELS, RANDOM, SHUFFLED)  # what a backbone has to beat
+SURE = 0.05  # p below which a difference is taken for one
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table."""
+
+    cell: Cell
+    estimates: dict[str, Estimate]  # by probe
+    p: (
+        float | None
+    )  # that it is as good as the best of its data set; adjusted for the number of rows
+    gap: Estimate | None  # to the best
+    unbeaten: list[str]  # rows without pretraining that it is not surely better than
+    curve: Curve | None
+
+    @property
+    def best(self) -> bool:
+        """Whether it is the best of its data set."""
+        return self.gap is None and self.cell.kind == PRETRAINED and bool(self.cell.right)
+
+    @property
+    def accuracy(self) -> float:
+        """On all training images; -1 where it was not measured."""
+        return self.estimates[probes.ALL].mean if probes.ALL in self.estimates else -1.0
+
+
+def rows(cells: Sequence[Cell], seed: int) -> list[Row]:
+    """A row for each cell: data sets in their order, pretrained backbones first, the best of them on top."""
+    found = []
+    for data in dict.fromkeys(cell.data for cell in cells):
+        here = [cell for cell in cells if cell.data == data]
+        found += sorted(_of_one(here, seed), key=lambda r: (r.cell.kind != PRETRAINED, -r.accuracy))
+    return found
+
+
+def _of_one(cells: Sequence[Cell], seed: int) -> list[Row]:
+    """Rows of one data set, not ordered."""
+    measured = [cell for cell in cells if cell.kind == PRETRAINED and cell.right]
+    best = max(measured, key=_accuracy, default=None)
+    others = [cell for cell in measured if cell is not best]
+    gaps = [
+        uncertainty.difference(c.right[probes.ALL], best.right[probes.ALL]) for c in others if best
+    ]
+    adjusted = uncertainty.holm([gap.p for gap in gaps])
+    against = {id(c): (gap, p) for c, gap, p in zip(others, gaps, adjusted, strict=True)}
+    zeros = [cell for cell in cells if cell.kind in ZERO and cell.right]
+    return [
+        Row(
+            cell,
+            {name: uncertainty.share(right) for name, right in cell.right.items()},
+            gap=against.get(id(cell), (None, None))[0],
+            p=against.get(id(cell), (None, None))[1],
+            unbeaten=_unbeaten(cell, zeros),
+            curve=curve.fit(*points(cell), seed)
+            if cell.kind == PRETRAINED and cell.right
+            else None,
+        )
+        for cell in cells
+    ]
+
+
+def _accuracy(cell: Cell) -> float:
+    return float(cell.right[probes.ALL].mean())
+
+
+def _unbeaten(cell: Cell, zeros: Sequence[Cell]) -> list[str]:
+    """Rows without pretraining that a pretrained one is not surely better than."""
+    if cell.kind != PRETRAINED or not cell.right:
+        return []
+    found = []
+    for zero in zeros:
+        if zero.kind == RANDOM and zero.backbone != cell.backbone:
+            continue
+        gap = uncertainty.difference(cell.right[probes.ALL], zero.right[probes.ALL])
+        if gap.mean <= 0 or gap.p >= SURE:
+            found.append(zero.name)
+    return found
+
+
+def points(cell: Cell) -> tuple[list[int], list[np.ndarray]]:
+    """Numbers of training images and the answers there, the fewest first."""
+    names = [n for n in cell.right if n == probes.CURVE or n.startswith(probes.SHARE)]
+    names.sort(key=lambda name: cell.images[name])
+    return [cell.images[name] for name in names], [cell.right[name] for name in names]
+
+
+def mean_ranks(found: Sequence[Row]) -> dict[str, float]:
+    """Of backbones that were measured on every data set: the mean of their places, 1 the best."""
+    places: dict[str, list[int]] = {}
+    data = list(dict.fromkeys(row.cell.data for row in found))
+    for name in data:
+        here = [row for row in found if row.cell.data == name and row.cell.kind == PRETRAINED]
+        here = [row for row in here if row.cell.right]
+        for place, row in enumerate(sorted(here, key=lambda row: -row.accuracy), 1):
+            places.setdefault(row.cell.backbone, []).append(place)
+    whole = {name: each for name, each in places.items() if len(each) == len(data)}
+    return {name: sum(each) / len(each) for name, each in whole.items()}
+
+
+def record(row: Row) -> dict[str, Any]:
+    """A row as plain figures: a line of bench.csv."""
+    facts = row.cell.facts
+    names = ("pretrained_on", "parameters", "features", "image_size", "images_per_second")
+    figures: dict[str, Any] = {
+        **{"data": row.cell.data, "row": row.cell.name, "kind": row.cell.kind},
+        **{
+            name: facts.get(name)
+            for name in (*names, "latency_ms", "engine", "precision", "strength")
+        },
+    }
+    for probe, estimate in row.estimates.items():
+        figures[probe] = estimate.mean
+        figures |= {f"{probe} low": estimate.low, f"{probe} high": estimate.high}
+        figures[f"{probe} images"] = row.cell.images[probe]
+    figures["gap to the best"] = row.gap.mean if row.gap else None
+    figures["p"] = row.p
+    figures["not surely better than"] = "; ".join(row.unbeaten)
+    figures["twice the images"] = curve.say(row.curve) if row.cell.kind == PRETRAINED else ""
+    return figures | {"reason": row.cell.reason}
