@@ -34,7 +34,7 @@ LIBRARIES = {
     "tensorflow": {"networks"},
     "keras": {"networks"},
     "hydra": {"config", "sweep", "cli"},
-    "rich": {"base", "runs", "report", "cli", "sweep"},
+    "rich": {"base", "runs", "report", "bench", "cli", "sweep"},
     "matplotlib": {"runs", "report"},
 }
 LONG = {"cli/verbs/report.py": "the parser"}  # functions over 40 lines, and the reason

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tlbench.base.errors import ConfigError
 from tlbench.bench.settings import Settings
@@ -11,6 +12,7 @@ from tlbench.config.compose import compose
 from tlbench.config.schema import Config
 
 SEVERAL = ("backbone", "data")  # groups whose words may have several values
+PATHS = ("backbone.weights=", "data.root=")
 OWN = ("head=logistic", "trainable=false")  # what a bench solves
 
 
@@ -33,10 +35,20 @@ def entries(words: Sequence[str], settings: Settings, config_dir: str | None) ->
     for chosen in itertools.product(*choices):
         cfg = compose([*OWN, *chosen], config_dir)
         several = [word for word, values in zip(chosen, choices, strict=True) if len(values) > 1]
-        labels = (_label(getattr(cfg, name).name, name, several) for name in SEVERAL)
+        backbone = _label(_network(cfg), "backbone.", several)
         own = tuple(word for word in chosen if word.startswith("backbone"))
-        found.append(Entry(*labels, cfg, own))
+        found.append(Entry(backbone, _label(_pictures(cfg), "data.", several), cfg, own))
     return found
+
+
+def _network(cfg: Config) -> str:
+    file = cfg.backbone.weights if cfg.backbone.builder == "file" else None
+    return Path(file).stem if file else cfg.backbone.name
+
+
+def _pictures(cfg: Config) -> str:
+    folder = cfg.data.root if cfg.data.source == "image_folder" else None
+    return Path(folder).name if folder else cfg.data.name
 
 
 def _values(word: str) -> list[str]:
@@ -49,7 +61,8 @@ def _values(word: str) -> list[str]:
     return values
 
 
-def _label(name: str, group: str, several: Sequence[str]) -> str:
-    """A name, and behind it the values that several entries differ by."""
-    differ = [word.partition("=")[2] for word in several if word.startswith(f"{group}.")]
-    return " ".join([name, *(value.strip("'\"").rpartition("/")[2] for value in differ)])
+def _label(name: str, prefix: str, several: Sequence[str]) -> str:
+    """A name, and behind it the settings by which several entries of that name differ."""
+    differ = [word for word in several if word.startswith(prefix)]
+    differ = [word for word in differ if not word.startswith(PATHS)]  # they are in the name
+    return " ".join([name, *(word.removeprefix(prefix) for word in differ)])

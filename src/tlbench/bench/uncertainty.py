@@ -29,6 +29,7 @@ def share(right: np.ndarray) -> Estimate:
     if draws > 1 and error > 0:
         reach = _quantile(freedom) * error
         low, high = min(low, mean - reach), max(high, mean + reach)
+    low, high = min(low, mean), max(high, mean)  # but for rounding
     return Estimate(mean, max(0.0, low), min(1.0, high), float("nan"))
 
 

@@ -1,0 +1,148 @@
+"""`tlbench bench`: its table, what it leaves, its time limit, and going on after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import SMALL, Answer
+
+Command = Callable[..., Answer]
+
+SHORT = (
+    *("data=digits", "data.limit=300", "features.precision=float32"),
+    *("bench.draws=2", "bench.shares=[0.25,0.5]", "bench.shots=[1,5]", "bench.steps=5"),
+)
+FILE = ("backbone=file", f"backbone.weights={SMALL}")
+
+
+def lines(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "bench.csv").open(newline="") as file:
+        return {line["row"]: line for line in csv.DictReader(file)}
+
+
+def test_a_bench_is_a_table_a_page_and_the_next_command(tlbench: Command, tmp_path: Path) -> None:
+    answer = tlbench("bench", *FILE, "backbone.image_size=32,16", *SHORT, "--out", "b")
+    assert answer.code == 0, answer.err
+    rows = lines(tmp_path / "b")
+    ours = [row for row in rows.values() if row["kind"] == "pretrained"]
+    assert {row["row"] for row in ours} == {"small image_size=32", "small image_size=16"}
+    best = max(ours, key=lambda row: float(row["all"]))
+    assert best["p"] == ""
+    for row in ours:
+        assert float(row["all low"]) < float(row["all"]) < float(row["all high"])
+        assert float(row["5-shot"]) > float(row["1-shot"]) > 0.1
+        assert row["5-shot images"] == "50"
+        assert float(row["images_per_second"]) > 0
+        assert float(row["latency_ms"]) > 0
+    nothing = rows[f"{best['row']}, labels shuffled"]
+    assert float(nothing["all"]) < 0.3
+    assert float(rows["majority class"]["all"]) == pytest.approx(0.1, abs=0.03)
+    assert {"raw pixels", "majority class"} <= set(rows)
+    page = (tmp_path / "b" / "bench.html").read_text()
+    assert all(f"{float(row['all']):.3f}" in page for row in ours)
+    assert "<script" not in page
+    assert max(len(line) for line in answer.out.splitlines() if "train it" not in line) >= 60
+    (command,) = (line for line in answer.out.splitlines() if line.startswith("train it"))
+    assert best["row"].removeprefix("small ") in command
+    trained = tlbench(*command.split()[3:], "hydra.run.dir=run")
+    assert trained.code == 0, trained.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["evaluation"] == pytest.approx(float(best["all"]), abs=0.01)
+
+
+def test_what_is_measured_is_not_measured_again(tlbench: Command, tmp_path: Path) -> None:
+    first = tlbench("bench", *FILE, *SHORT, "--out", "b")
+    assert first.code == 0, first.err
+    before = lines(tmp_path / "b")
+    again = tlbench("bench", *FILE, *SHORT, "--out", "b")
+    assert again.code == 0, again.err
+    assert "Frozen features" in first.err
+    assert "Frozen features" not in again.err
+    assert lines(tmp_path / "b") == before
+    other = tlbench("bench", *FILE, *SHORT, "seed=1", "--out", "b")
+    assert "Frozen features" in other.err
+
+
+def test_a_backbone_that_fails_leaves_the_others(tlbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "broken.keras").write_text("no model")
+    words = ("backbone=file", f"backbone.weights={SMALL},broken.keras", "backbone.image_size=32")
+    answer = tlbench("bench", *words, *SHORT, "--out", "b")
+    assert answer.code == 1
+    rows = lines(tmp_path / "b")
+    assert float(rows["small"]["all"]) > 0.5
+    assert "broken.keras" in rows["broken"]["reason"]
+    assert "broken: " in answer.out
+
+
+def test_several_data_sets_are_ranked(tlbench: Command, tmp_path: Path, photos: Path) -> None:
+    words = ("backbone.image_size=32,16", "--out", "b")
+    (tmp_path / "yaml" / "data").mkdir(parents=True)
+    (tmp_path / "yaml" / "data" / "mine.yaml").write_text(
+        f"defaults: [image_folder]\nroot: {photos}\ntest: 0.3\n"
+    )
+    answer = tlbench(
+        *("bench", *FILE, "data=digits,mine", "data.limit=300", *SHORT[2:], *words),
+        *("--config-dir", "yaml"),
+    )
+    assert answer.code == 0, answer.err
+    assert "Mean rank:" in answer.out
+    with (tmp_path / "b" / "bench.csv").open(newline="") as file:
+        assert {line["data"] for line in csv.DictReader(file)} == {"digits", "photos"}
+
+
+def test_no_time_is_no_row_and_says_so(tlbench: Command, tmp_path: Path) -> None:
+    answer = tlbench("bench", *FILE, *SHORT, "--time", "0s", "--out", "b")
+    assert answer.code == 1
+    assert "left out: needs about" in lines(tmp_path / "b")["small"]["reason"]
+    later = tlbench("bench", *FILE, *SHORT, "--time", "1h", "--out", "b")
+    assert later.code == 0, later.err
+    assert float(lines(tmp_path / "b")["small"]["all"]) > 0.5
+
+
+def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "tlbench", "bench", *FILE, *SHORT, "--out", "b"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    measured = tmp_path / "b" / "measured"
+    until = time.monotonic() + 120
+    while time.monotonic() < until and not (measured.is_dir() and list(measured.glob("*.npz"))):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = {path.name: path.read_bytes() for path in measured.glob("*.npz")}
+    assert kept
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all((measured / name).read_bytes() == data for name, data in kept.items())
+    assert "small on digits (pretrained)" not in done.stderr
+    assert float(lines(tmp_path / "b")["small"]["all"]) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--time", "soon"], "--time soon is no time. Expected one such as 90s"),
+        (["batch_size=1,2"], "'batch_size=1,2' has several values."),
+        (["bench.drwas=3"], "Did you mean 'draws'?"),
+        (["bench.draws=1"], "bench.draws=1 is not valid. Expected at least 2."),
+        (["bench.shares=[2.0]"], "Expected shares between 0 and 1"),
+        (["backbone=mobilenet,no_such"], "no_such"),
+        (["data=digits,image_folder"], "data.root"),
+        (["--out", "."], "holds other things"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(
+    tlbench: Command, tmp_path: Path, words: list[str], line: str
+) -> None:
+    (tmp_path / "something.txt").touch()
+    answer = tlbench("bench", *words)
+    assert answer.code == 2
+    assert len(answer.error_lines) == 1
+    assert line in answer.err
