@@ -16,7 +16,7 @@ Command = Callable[..., Answer]
 SOLVED = ("data=digits", *BACKBONE, "features.precision=float32", "data.limit=400")
 
 
-@pytest.mark.parametrize("head", ["logistic", "ridge", "class_mean"])
+@pytest.mark.parametrize("head", ["logistic", "ridge", "class_mean", "nearest"])
 def test_a_solved_head_is_a_usual_run(tlbench: Command, tmp_path: Path, head: str) -> None:
     answer = tlbench("train", f"head={head}", *SOLVED, "hydra.run.dir=run")
     assert answer.code == 0, answer.err
@@ -27,7 +27,7 @@ def test_a_solved_head_is_a_usual_run(tlbench: Command, tmp_path: Path, head: st
     losses = [float(step["val_loss"]) for step in path]
     assert metrics["kept_epoch"] == int(np.argmin(losses)) + 1
     assert metrics["val_loss"] == pytest.approx(min(losses), abs=1e-4)
-    if head == "class_mean":
+    if head in ("class_mean", "nearest"):
         assert len(path) == 1
     else:
         strengths = [float(step["strength"]) for step in path]
@@ -35,10 +35,9 @@ def test_a_solved_head_is_a_usual_run(tlbench: Command, tmp_path: Path, head: st
         assert strengths == sorted(strengths, reverse=True)
         assert f"strength {metrics['strength']:.2g}" in answer.out
     model = keras.saving.load_model(tmp_path / "run" / "model.keras")
-    assert [type(layer).__name__ for layer in model.layers[-2:]] == [
-        "GlobalAveragePooling2D",
-        "Dense",
-    ]
+    if head != "nearest":
+        kinds = [type(layer).__name__ for layer in model.layers[-2:]]
+        assert kinds == ["GlobalAveragePooling2D", "Dense"]
     evaluated = tlbench("evaluate", "run")
     assert f"{metrics['evaluation']:.4f}" in evaluated.out
     again = tlbench("train", "resume=run")
@@ -84,6 +83,7 @@ def test_views_of_an_augmentation_are_rows(tlbench: Command, tmp_path: Path) -> 
         (["learning_rate=0.1"], "has no steps to size"),
         (["head.path=null"], "needs head.path"),
         (["head.path.weakest=20"], "Expected above 0, and at most head.path.strongest"),
+        (["head.solver=nearest", "head.path=null"], "head.neighbours=null is not valid"),
         (["head.path.steps=0"], "Expected at least 1"),
     ],
 )

@@ -27,7 +27,7 @@ CHOICES = {
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
-    "head.solver": (None, "logistic", "ridge", "class_mean"),
+    "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.pooling": ("average", "cls", "cls+average"),
 }
 LEAST = {
@@ -217,8 +217,11 @@ def _check_solver(c: Config) -> None:
     if all(stage.frozen for stage in c.strategy.stages):
         what = f"null: {what} has no steps to size"
         _require(c.learning_rate is None, "learning_rate", c.learning_rate, what)
-    if solver == "class_mean":
-        _require(path is None, "head.path", path, "null: class means have no strength")
+    if solver == "nearest":
+        count = c.head.neighbours
+        _require(count is not None and count >= 1, "head.neighbours", count, "at least 1")
+    if solver in ("class_mean", "nearest"):
+        _require(path is None, "head.path", path, f"null: {what} has no strength")
         return
     if path is None:
         raise ConfigError(

@@ -32,7 +32,7 @@ def _to_builders(tree: Tree) -> None:
 def _to_solvers(tree: Tree) -> None:
     """2 -> 3: the optimizer trained every head."""
     if isinstance(head := tree.get("head"), dict):
-        head |= {"solver": None, "path": None}
+        head |= {"solver": None, "path": None, "neighbours": None}
 
 
 _STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers}

@@ -60,8 +60,8 @@ class StrengthPath:
 class Head:
     """Hidden Dense layers between the pooled features and the classes.
 
-    solver: what solves a head without hidden layers exactly, "logistic", "ridge" or "class_mean"; null: the
-    optimizer trains it.
+    solver: what solves a head without hidden layers exactly, "logistic", "ridge", "class_mean" or "nearest"; null:
+    the optimizer trains it. neighbours: of "nearest".
     """
 
     name: str
@@ -70,6 +70,7 @@ class Head:
     dropout: float
     solver: str | None
     path: StrengthPath | None
+    neighbours: int | None
 
 
 @dataclass

@@ -4,6 +4,7 @@ An augmentation is made by a function of its value in `augment`, such as `shift:
 views of an image can be computed once with a frozen backbone; what has no end of them cannot.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,11 @@ def chosen(augment: Mapping[str, Any]) -> dict[str, Augmentation]:
         name: registry.load("augmentations", name, "augmentation")(value)
         for name, value in on.items()
     }
+
+
+def count(augment: Mapping[str, Any]) -> int:
+    """How many fixed views an image has."""
+    return math.prod(len(one.views) or 1 for one in chosen(augment).values())
 
 
 def check(cfg: Config) -> None:

@@ -5,6 +5,7 @@ Built of Keras's own layers only, so that a saved model loads in plain Keras and
 
 import difflib
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,10 +77,13 @@ def _number(backbone: keras.Model, name: str) -> int:
     raise ConfigError(f"trainable={name} is no layer of {backbone.name}. {hint}")
 
 
-def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Classifier:
+def build(
+    cfg: Config, input_shape: tuple[int, int, int], classes: int, images: int = 1
+) -> Classifier:
     """The whole classifier of a configuration, frozen or trainable as its first stage says.
 
-    input_shape: (height, width, 3) of the images in the data set. Raises ConfigError when the backbone's
+    input_shape: (height, width, 3) of the images in the data set; images: that a head of nearest neighbours
+    holds, each view of each training image. Raises ConfigError when the backbone's
     settings do not fit keras.applications, WeightsError when its weights do not fit it.
     """
     keras.utils.set_random_seed(seed_for(cfg.seed, "backbone"))
@@ -90,7 +94,7 @@ def build(cfg: Config, input_shape: tuple[int, int, int], classes: int) -> Class
     x = _preprocess(pixels, cfg.backbone.preprocessing)
     x = backbone.model(_enlarge(x, cfg.backbone.image_size))
     features = backbones.pooled(x, backbone.others, cfg.backbone.pooling)
-    layers = _head_layers(cfg.head, classes)
+    layers = _head_layers(cfg.head, classes, images)
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
@@ -120,8 +124,11 @@ def _enlarge(x: Any, size: int) -> Any:
     return keras.layers.Resizing(size, size, name="resizing")(x)
 
 
-def _head_layers(cfg: Head, classes: int) -> list[keras.layers.Layer]:
-    layers: list[keras.layers.Layer] = []
+def _head_layers(cfg: Head, classes: int, images: int) -> list[Callable[[Any], Any]]:
+    """What follows the features, one after the other."""
+    if cfg.solver == "nearest":
+        return _nearest(min(cfg.neighbours or 1, images), classes, images)
+    layers: list[Callable[[Any], Any]] = []
     try:
         keras.activations.get(cfg.activation)
     except ValueError as error:
@@ -141,7 +148,23 @@ def _head_layers(cfg: Head, classes: int) -> list[keras.layers.Layer]:
     return [*layers, final]
 
 
-def _chain(layers: list[keras.layers.Layer], x: Any) -> Any:
+def _nearest(neighbours: int, classes: int, images: int) -> list[Callable[[Any], Any]]:
+    """The share that each class has of the images of the largest cosines; of equal cosines all vote."""
+    layers = keras.layers
+
+    def voting(cosines: Any) -> Any:
+        least = keras.ops.top_k(cosines, neighbours)[0][:, -1:]
+        return keras.ops.cast(keras.ops.greater_equal(cosines, least), "float32")
+
+    def shares(votes: Any) -> Any:
+        return votes / keras.ops.sum(votes, axis=-1, keepdims=True)
+
+    held = layers.Dense(images, use_bias=False, dtype="float32", name="neighbours")
+    named = layers.Dense(classes, use_bias=False, dtype="float32", name="classification")
+    return [layers.UnitNormalization(dtype="float32", name="unit"), held, voting, named, shares]
+
+
+def _chain(layers: list[Callable[[Any], Any]], x: Any) -> Any:
     for layer in layers:
         x = layer(x)
     return x

@@ -9,6 +9,7 @@ from tlbench.config.schema import Head
 from tlbench.probing import logistic, neighbours, ridge
 from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear, Scored, all_scores, scaled, scored
+from tlbench.probing.neighbours import Voters
 from tlbench.probing.spectrum import Spectrum
 
 
@@ -16,7 +17,7 @@ from tlbench.probing.spectrum import Spectrum
 class Step:
     """One head of a path and how it does; strength: of the penalty, None for a head that has none."""
 
-    head: Linear
+    head: Linear | Voters
     strength: float | None
     train: Scored
     validation: Scored
@@ -67,9 +68,12 @@ def strengths(cfg: Head) -> list[float]:
 
 def _heads(
     cfg: Head, train: Design, found: Spectrum, validation: Design
-) -> Iterator[tuple[float | None, Linear]]:
+) -> Iterator[tuple[float | None, Linear | Voters]]:
     """Each strength and its head, whose scores make probabilities."""
     path = strengths(cfg)
+    if cfg.solver == "nearest":
+        yield None, Voters(train, min(cfg.neighbours or 1, len(train)))
+        return
     if cfg.solver == "logistic":
         yield from zip(path, logistic.solve(train, found, path), strict=True)
         return

@@ -17,6 +17,11 @@ class Linear:
     kernel: np.ndarray  # (features, classes) float64
     bias: np.ndarray  # (classes,) float64
 
+    @property
+    def weights(self) -> dict[str, list[np.ndarray]]:
+        """Of the layers of a classifier's head, by their names."""
+        return {"classification": [self.kernel, self.bias]}
+
     def scores(self, features: np.ndarray) -> np.ndarray:
         """(rows, classes) float64."""
         return features @ self.kernel.astype(np.float32) + self.bias

@@ -1,12 +1,35 @@
 """Nearest neighbours by cosine, and nearest class means: nothing is fitted, so features alone are judged."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear
 from tlbench.probing.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Voters:
+    """The training rows, of which the nearest vote: a head of two layers without biases."""
+
+    train: Design
+    neighbours: int
+
+    @property
+    def weights(self) -> dict[str, list[np.ndarray]]:
+        """Of the layers of a classifier's head, by their names: rows of length 1, and the class of each."""
+        rows = np.concatenate([unit(block) for _, block in self.train.blocks()])
+        classes = np.eye(self.train.classes)[self.train.targets]
+        return {"neighbours": [rows.T], "classification": [classes]}
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Logarithms of the shares of the votes, (rows, classes); of no vote that of 1e-7, as Keras has it."""
+        nobody = np.zeros(len(features), np.int64)
+        queries = Design([features], nobody, self.train.classes)
+        (shares,) = votes(self.train, queries, [self.neighbours])
+        return np.log(np.maximum(shares, 1e-7))
 
 
 def votes(train: Design, queries: Design, neighbours: Sequence[int]) -> np.ndarray:
@@ -55,11 +78,3 @@ def class_means(design: Design, spectrum: Spectrum) -> Linear:
     absent = np.where(shares > 0, 0.0, -1e3)  # a class without a row is never taken
     kernel = means / spectrum.scale[:, None]
     return Linear(kernel, -0.5 * (means**2).sum(axis=0) + absent - spectrum.mean @ kernel)
-
-
-def spread(most: int) -> Iterator[int]:
-    """Numbers of neighbours that are worth a try: 1, 2, 5, 10, 20, 50... up to `most`."""
-    for power in range(6):
-        for digit in (1, 2, 5):
-            if (count := digit * 10**power) <= most:
-                yield count

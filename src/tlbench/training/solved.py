@@ -37,10 +37,8 @@ def solve(
         threads.over_blocks(),
     ):
         path = heads.solve(cfg.head, train, spectrum.of(train), validation, recorder.told)
-    head = path.chosen.head
-    classifier.head.get_layer("classification").set_weights(
-        [head.kernel.astype(np.float32), head.bias.astype(np.float32)]
-    )
+    for name, arrays in path.chosen.head.weights.items():
+        classifier.head.get_layer(name).set_weights([each.astype(np.float32) for each in arrays])
     state.kept = begun + path.best + 1
     state.seconds += time.perf_counter() - began
     if path.at_an_end:

@@ -10,9 +10,11 @@ from tlbench.base import stopping
 from tlbench.base.errors import RunError
 from tlbench.config.schema import Config
 from tlbench.data import augmentations, datasets
+from tlbench.data.datasets import Dataset
 from tlbench.data.sources import Contents
 from tlbench.features import frozen
 from tlbench.networks import classifiers, hardware
+from tlbench.networks.classifiers import Classifier
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 from tlbench.training import decisions, results, stages, surroundings, trackers
@@ -59,7 +61,7 @@ def _carry_out(
     trackers.check(cfg)
     classifiers.check_layers(cfg)
     dataset = datasets.load(cfg.data, cfg.backbone.image_size, given)
-    classifier = classifiers.build(cfg, dataset.images.shape, len(dataset.class_names))
+    classifier = _classifier(cfg, dataset)
     stages.check(classifier, cfg)
     precision = decided.precision or hardware.training_precision(
         cfg.precision, machine, classifier.backbone
@@ -83,6 +85,11 @@ def _carry_out(
         results.write(trainer, found)
         tracking.end(found)
     return Run.open(run.folder)
+
+
+def _classifier(cfg: Config, dataset: Dataset) -> Classifier:
+    images = len(dataset.splits["train"]) * augmentations.count(cfg.augment)
+    return classifiers.build(cfg, dataset.images.shape, len(dataset.class_names), images)
 
 
 @contextlib.contextmanager

@@ -109,6 +109,8 @@ def _grid(run: Any) -> Any:
 
 def _solved(results: dict[str, Any], head: Any) -> str:
     """How a head was solved, and which strength of its path was chosen."""
+    if head.neighbours is not None:
+        return f"{head.neighbours} nearest neighbours, nothing fitted"
     if "strength" not in results:
         return f"{head.solver}, nothing fitted"
     return f"{head.solver}, strength {results['strength']:.2g} ({results['kept_epoch']} of {results['epochs']})"
