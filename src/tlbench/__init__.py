@@ -14,6 +14,7 @@ __all__ = [
     "Interrupted",
     "Run",
     "TlbenchError",
+    "bench",
     "compare",
     "compose",
     "load",
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from tlbench.base.stopping import Interrupted
     from tlbench.config.compose import compose
     from tlbench.config.schema import Config
-    from tlbench.face import compare, load, results, train
+    from tlbench.face import bench, compare, load, results, train
     from tlbench.runs.run import Run
 
 _HOMES = {
     **{"Config": "config.schema", "Run": "runs.run", "TlbenchError": "base.errors"},
     **{"compose": "config.compose", "train": "face", "load": "face", "results": "face"},
-    **{"compare": "face", "Interrupted": "base.stopping"},
+    **{"bench": "face", "compare": "face", "Interrupted": "base.stopping"},
 }
 
 

@@ -87,10 +87,14 @@ def _trained(
 def _folder(asked: str | Path | None, cfg: Config) -> Path:
     if asked is not None:
         return Path(asked).absolute()
+    return _claimed(f"{cfg.backbone.name}_{cfg.data.name}")
+
+
+def _claimed(name: str) -> Path:
+    """A new folder in outputs/, its name beginning with the time."""
     from tlbench.sweep import folders
 
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{cfg.backbone.name}_{cfg.data.name}"
-    return folders.claimed(Path("outputs") / name)
+    return folders.claimed(Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}")
 
 
 def load(folder: str | Path, device: str = "auto") -> "Loaded":
@@ -102,6 +106,67 @@ def load(folder: str | Path, device: str = "auto") -> "Loaded":
 
     with _host_kept():
         return loaded.load(Run.finished(Path(folder)), device)
+
+
+# ---------------------------------------------------------------- which backbone
+
+
+class Benched(list[Any]):
+    """The rows of a bench: a list of them, and a table; folder: where bench.html lies."""
+
+    folder: Path
+
+    def table(self) -> Any:
+        """A row for each backbone and for what zero looks like, as bench.csv has it.
+
+        A DataFrame where pandas is installed, else a dict of lists.
+        """
+        from tlbench.bench import rows
+
+        found = [rows.record(row) for row in self]
+        names = list(dict.fromkeys(name for each in found for name in each))
+        return records.as_table({name: [each.get(name) for each in found] for name in names})
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from tlbench.bench import page
+
+        return page.tables(self)
+
+
+def bench(
+    *settings: str,
+    backbones: Sequence[str] = (),
+    data: Sequence[str] = (),
+    folder: str | Path | None = None,
+    seconds: float = float("inf"),
+    progress: bool | None = None,
+) -> Benched:
+    """Compare backbones on data sets as `tlbench bench` does; names are those of conf/backbone and conf/data.
+
+    settings: words as for `train` or of conf/bench.yaml; folder: what it holds is not measured again, None: a new
+    one in outputs/; seconds: after which nothing more is begun. Raises TlbenchError.
+    """
+    groups = {"backbone": backbones, "data": data}
+    named = [f"{group}={','.join(names)}" for group, names in groups.items() if names]
+    with _shown(progress), _host_kept():
+        from tlbench.bench import entries
+        from tlbench.bench import settings as own
+        from tlbench.bench.bench import bench as measure
+        from tlbench.bench.written import write
+        from tlbench.cli import signals
+
+        chosen = own.load([word for word in settings if word.startswith(own.PREFIX)])
+        words = [*named, *(word for word in settings if not word.startswith(own.PREFIX))]
+        compared = entries.entries(words, chosen, None)
+        place = Path(folder).absolute() if folder else _claimed("bench")
+        with signals.interrupts_heard():
+            cells = measure(compared, chosen, place, seconds)
+        found = Benched(
+            write(cells, compared, place, f"tlbench.bench({', '.join(map(repr, words))})")
+        )
+        found.folder = place
+        return found
 
 
 # ---------------------------------------------------------------- many runs

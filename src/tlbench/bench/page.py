@@ -33,6 +33,18 @@ def html(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     return document("tlbench bench", "".join(parts))
 
 
+def tables(rows: Sequence[Row]) -> str:
+    """The tables alone, as HTML for a notebook."""
+    names = list(dict.fromkeys(row.cell.data for row in rows))
+    parts = []
+    for name in names:
+        numbered = [(i, row) for i, row in enumerate(rows, 1) if row.cell.data == name]
+        parts.append(
+            f"<b>{text(name)}</b>{_table([(i, row) for i, row in numbered if row.cell.right])}"
+        )
+    return "".join(parts)
+
+
 def _data_set(rows: Sequence[Row], name: str) -> str:
     numbered = [(i, row) for i, row in enumerate(rows, 1) if row.cell.right]
     said = "".join(f"<li>{text(line)}</li>" for line in table.sentences(rows, name))
@@ -47,11 +59,10 @@ def _data_set(rows: Sequence[Row], name: str) -> str:
 def _table(numbered: Sequence[tuple[int, Row]]) -> str:
     few = table.shots([row for _, row in numbered])
     heads = [
-        *("backbone", "pretrained on", "parameters", "image", "features img/s", "ms per image"),
-        *map(text, few),
-        *("all images", "k-NN", "strength", "to the best", "p"),
+        *("backbone", *map(text, few), "all images", "k-NN", "to the best", "p", "img/s"),
+        *("ms", "parameters", "image", "strength", "pretrained on"),
     ]
-    return grid(heads, (_line(number, row, few) for number, row in numbered), "figures")
+    return grid(heads, (_line(number, row, few) for number, row in numbered), "named")
 
 
 def _line(number: int, row: Row, few: Sequence[str]) -> list[str]:
@@ -63,15 +74,15 @@ def _line(number: int, row: Row, few: Sequence[str]) -> list[str]:
     shown = [row.estimates.get(probe) for probe in (*few, probes.ALL, probes.NEIGHBOURS)]
     return [
         f"{chip(number)}{name}{mark}",
-        text(facts.get("pretrained_on", "")),
-        _figure(facts.get("parameters"), ",.0f"),
-        _figure(facts.get("image_size"), "d"),
-        _figure(facts.get("images_per_second"), ",.0f"),
-        _figure(facts.get("latency_ms"), ".1f"),
         *map(_share, shown),
-        _figure(facts.get("strength"), ".2g"),
         f"{row.gap.mean:+.3f}" if row.gap else "",
         _figure(row.p, ".2g"),
+        _figure(facts.get("images_per_second"), ",.0f"),
+        _figure(facts.get("latency_ms"), ".1f"),
+        _figure(facts.get("parameters"), ",.0f"),
+        _figure(facts.get("image_size"), "d"),
+        _figure(facts.get("strength"), ".2g"),
+        text(facts.get("pretrained_on", "")),
     ]
 
 
@@ -92,7 +103,8 @@ def _notes(numbered: Sequence[tuple[int, Row]]) -> str:
         f"{images.get(probes.ALL, 0):,} training images at most, {tests:,} test images. Few-shot columns: ridge "
         f"regression on so many images of each class, {draws} draws, the same for every row; all images: logistic "
         "regression, its strength chosen on the validation images. Small figures: 95 % intervals, over draws and "
-        "test images. p: that a row is as good as the best, on all images (McNemar's test, adjusted by Holm)."
+        "test images. p: that a row is as good as the best, on all images (McNemar's test, adjusted by Holm). "
+        "img/s: features, many images at a time; ms: the whole model, one image."
     )
 
 
