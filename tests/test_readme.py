@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import TINY, Answer
+from helpers import BACKBONE, TINY, Answer
 from tlbench.cli.verbs import NAMES as VERBS
 from tlbench.runs.run import Run
 
@@ -65,6 +65,24 @@ def test_the_commands_after_training(
         if words[0] == "export":  # each format has a test of its own
             assert tlbench(*words[:2], "--format", "keras").code == 0
     assert (tmp_path / "report.html").is_file()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1] == "bench"])
+def test_bench_commands_run_or_want_nothing_but_pictures_or_weights(
+    tlbench: Callable[..., Answer], command: str, photos: Path
+) -> None:
+    photos.rename("my_photos")
+    words = shlex.split(command)[1:]
+    if "data=digits" in words:
+        short = ("data.limit=300", "bench.draws=2", "bench.steps=5", "features.precision=float32")
+        answer = tlbench(*words, *short)
+        assert answer.code == 0, answer.err
+        return
+    kept = [word for word in words if not word.startswith(("--", "10m", "backbone="))]
+    small = (*BACKBONE, "backbone.image_size=32", "bench.draws=2", "bench.steps=5", "data.test=0.3")
+    answer = tlbench(*kept, *small, "features.precision=float32")
+    assert answer.code == 0, answer.err
+    assert "train it    tlbench train" in answer.out
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
