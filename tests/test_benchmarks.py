@@ -15,9 +15,10 @@ SIDES = {
     "head_sweep": ("plain Keras (extrapolated)", "tlbench, 1 at a time"),
     "full_training": ("plain Keras", "tlbench", "timm"),
     "limit": ("convolutions alone", "tlbench, images/s", "features", "training"),
+    "probing": ("tlbench", "scikit-learn"),
     "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
 }
-TABLES = [*SIDES, "frozen_head_full", "head_sweep_full"]
+TABLES = [*SIDES, "frozen_head_full", "head_sweep_full", "probing_full"]
 
 
 def _run(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
