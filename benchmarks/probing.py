@@ -73,7 +73,7 @@ def _drawn(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     shared *= (4 / np.sqrt(np.arange(1, width // 4 + 1)))[:, None].astype(np.float32)
     features = means[labels] + rng.normal(size=(rows, width // 4)).astype(np.float32) @ shared
     features += rng.normal(size=(rows, width)).astype(np.float32) * np.float32(0.5)
-    return np.maximum(features, 0), labels
+    return np.maximum(features, 0).astype(np.float32), labels
 
 
 # ---------------------------------------------------------------- the sides

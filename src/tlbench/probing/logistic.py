@@ -69,9 +69,10 @@ def _loss(
     design: Design, spectrum: Spectrum, weights: np.ndarray, intercept: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Mean log loss, its gradient by weights and intercept, and the mean of p (1 - p) for each class."""
-    head = spectrum.folded(weights, intercept)
     kind = design.tables[0].dtype
-    kernel, bias = head.kernel.astype(kind), head.bias.astype(kind)
+    axes = spectrum.axes if kind == np.float32 else spectrum.exact_axes
+    kernel = axes @ weights.astype(kind)
+    bias = (intercept - spectrum.mean @ kernel).astype(kind)
 
     def of_block(
         where: slice, block: np.ndarray
@@ -87,14 +88,14 @@ def _loss(
         curvature = counts @ (residual * (1 - residual))
         residual[taken] -= 1
         residual *= counts[:, None].astype(kind)
-        return loss, curvature, residual.sum(axis=0, dtype=np.float64), block.T @ residual
+        return loss, curvature, residual.sum(axis=0, dtype=np.float64), residual.T @ block
 
     loss, curvature = 0.0, np.zeros(design.classes)
-    by_bias, by_kernel = np.zeros(design.classes), np.zeros(head.kernel.shape)
+    by_bias, by_kernel = np.zeros(design.classes), np.zeros((design.classes, design.width))
     for parts in design.map(of_block):
         loss += parts[0]
         curvature += parts[1]
         by_bias += parts[2]
         by_kernel += parts[3]
-    centred = (by_kernel - np.outer(spectrum.mean, by_bias)) / spectrum.scale[:, None]
-    return loss, np.vstack([spectrum.vectors.T @ centred, by_bias]), curvature
+    centred = (by_kernel - np.outer(by_bias, spectrum.mean)).astype(kind)
+    return loss, np.vstack([(centred @ axes).T, by_bias]), curvature

@@ -32,7 +32,12 @@ class Spectrum:
     @cached_property
     def axes(self) -> np.ndarray:
         """(features, directions) float32: features less their mean times it lie along the directions."""
-        return (self.vectors / self.scale[:, None]).astype(np.float32)
+        return self.exact_axes.astype(np.float32)
+
+    @cached_property
+    def exact_axes(self) -> np.ndarray:
+        """The same in float64."""
+        return self.vectors / self.scale[:, None]
 
     def along(self, features: np.ndarray) -> np.ndarray:
         """Rows in the directions, (rows, directions) float32."""
