@@ -15,6 +15,7 @@ SIDES = {
     "head_sweep": ("plain Keras (extrapolated)", "tlbench, 1 at a time"),
     "full_training": ("plain Keras", "tlbench", "timm"),
     "limit": ("convolutions alone", "tlbench, images/s", "features", "training"),
+    "backbones": ("raw pixels", "labels shuffled", "majority class"),
     "probing": ("tlbench", "scikit-learn"),
     "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
 }
