@@ -29,7 +29,9 @@ def main() -> None:
             rows = list(csv.DictReader(file))
     imports = measure.process([sys.executable, "-c", "import keras"])
     said = [
-        row["twice the images"] for row in rows if row["p"] == "" and row["kind"] == "pretrained"
+        row["twice the images"]
+        for row in rows
+        if not row.get("all p") and row["kind"] == "pretrained"
     ]
     notes = [
         f"The whole command: {cold.seconds:.0f} s with an empty cache, {found.seconds:.0f} s with the features found "
@@ -51,7 +53,7 @@ def _row(row: dict[str, str]) -> list[str]:
     interval = f"{float(row['all low']):.3f}-{float(row['all high']):.3f}" if row["all"] else ""
     speed = f"{float(row['images_per_second']):,.0f}" if row["images_per_second"] else ""
     latency = f"{float(row['latency_ms']):.1f}" if row["latency_ms"] else ""
-    p = f"{float(row['p']):.2g}" if row["p"] else ""
+    p = f"{float(row['all p']):.2g}" if row.get("all p") else ""
     return [row["data"], row["row"], *accuracies, interval, p, speed, latency]
 
 

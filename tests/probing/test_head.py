@@ -54,6 +54,18 @@ def test_the_same_bits_for_the_same_command(tlbench: Command, tmp_path: Path) ->
     np.testing.assert_array_equal(first["probabilities"], second["probabilities"])
 
 
+def test_features_that_do_not_fit_in_memory_give_the_same_head(
+    tlbench: Command, tmp_path: Path
+) -> None:
+    for run, limit in (("in_memory", "4"), ("on_disk", "0")):
+        words = ("head=logistic", f"features.memory_limit_gb={limit}", f"hydra.run.dir={run}")
+        assert tlbench("train", *SOLVED, *words).code == 0
+    first, second = (
+        np.load(tmp_path / run / "predictions.npz") for run in ("in_memory", "on_disk")
+    )
+    np.testing.assert_array_equal(first["probabilities"], second["probabilities"])
+
+
 def test_fine_tuning_begins_from_what_was_solved(tlbench: Command, tmp_path: Path) -> None:
     words = ("strategy=probe_finetune", "trainable=true", "epochs=1", "optimizer=sgd")
     rates = ("optimizer.learning_rate.trained=1e-7",)

@@ -5,13 +5,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tlbench.base import console
 from tlbench.base.errors import TlbenchError
 from tlbench.bench import cells, measure, probes
-from tlbench.bench.cells import PIXELS, PRETRAINED, RANDOM, SHUFFLED, Cell
+from tlbench.bench.cells import MAJORITY, PIXELS, PRETRAINED, RANDOM, SHUFFLED, Cell
 from tlbench.bench.entries import Entry
 from tlbench.bench.measure import Network, Told
 from tlbench.bench.settings import Settings
@@ -37,15 +38,16 @@ def bench(entries: Sequence[Entry], settings: Settings, folder: Path, seconds: f
     """
     cfg = entries[0].cfg
     machine = hardware.prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
-    work = _Work(settings, folder, machine, time.monotonic() + seconds)
-    with console.progress("bench", _UNITS * (2 * len(entries) + 2 * len(_by_data(entries)))) as bar:
-        work.advance = bar
+    total = _UNITS * (
+        sum(1 + _has_random_form(entry) for entry in entries) + 3 * len(_by_data(entries))
+    )
+    with console.progress("bench", total) as advance:
+        work = _Work(settings, folder, machine, time.monotonic() + seconds, _Bar(advance, total))
         order = list(entries) if seconds == float("inf") else work.promising(entries)
         found = [work.row(PRETRAINED, entry) for entry in order]
         for alike in _by_data(entries):
             here = [cell for cell in found if cell.data == alike[0].data and cell.right]
-            found.append(measure.majority_class(alike[0], work.dataset(alike[0])))
-            found.append(work.row(PIXELS, alike[0]))
+            found += [work.row(MAJORITY, alike[0]), work.row(PIXELS, alike[0])]
             if here:
                 best = max(here, key=lambda cell: float(cell.right[probes.ALL].mean()))
                 found += [work.row(SHUFFLED, e) for e in alike if e.backbone == best.backbone]
@@ -74,7 +76,7 @@ class _Work:
     folder: Path
     machine: Machine
     deadline: float  # of time.monotonic()
-    advance: Callable[..., object] = lambda *_: None
+    bar: "_Bar"
     probing: float = 10.0  # seconds of the probes of a row, as the last one took
     _read: dict[Any, Dataset] = field(default_factory=dict)
 
@@ -88,7 +90,7 @@ class _Work:
 
     def row(self, kind: str, entry: Entry) -> Cell:
         """A row, measured now or before, or why it is not."""
-        told = _Told(self.advance)
+        told = _Told(self.bar)
         try:
             dataset = self.dataset(entry)
             key = self._key(kind, entry, dataset)
@@ -107,6 +109,8 @@ class _Work:
         return cell
 
     def _measured(self, kind: str, entry: Entry, dataset: Dataset, told: Told) -> Cell:
+        if kind == MAJORITY:
+            return measure.majority_class(entry, dataset)
         if kind == PIXELS:
             return measure.raw_pixels(entry, self.settings, told)
         cfg = entry.cfg
@@ -127,7 +131,9 @@ class _Work:
         return replace(cell, kind=kind)
 
     def _without(self, kind: str, entry: Entry, reason: str) -> Cell:
-        return Cell(kind, "" if kind == PIXELS else entry.backbone, entry.data, reason=reason)
+        return Cell(
+            kind, "" if kind in (PIXELS, MAJORITY) else entry.backbone, entry.data, reason=reason
+        )
 
     def _needed(self, network: Network, dataset: Dataset, entry: Entry) -> float:
         """Seconds that a row is foretold to take, 0 where time does not matter."""
@@ -176,16 +182,28 @@ class _Work:
         return accuracy
 
 
-class _Told:
-    """Moves the bar of the whole bench by what of a row is done."""
+class _Bar:
+    """The bar of the whole bench, and what time is left at the pace so far."""
 
-    def __init__(self, advance: Callable[..., object]) -> None:
-        self.advance, self.done = advance, 0
+    def __init__(self, advance: console.Advance, total: int) -> None:
+        self.advance, self.total, self.done, self.began = advance, total, 0, time.monotonic()
+
+    def move(self, count: int) -> None:
+        self.done += count
+        left = (time.monotonic() - self.began) * (self.total / max(self.done, 1) - 1)
+        self.advance(count, f"about {timedelta(seconds=round(left))} left")
+
+
+class _Told:
+    """Moves the bar by what of a row is done."""
+
+    def __init__(self, bar: _Bar) -> None:
+        self.bar, self.done = bar, 0
 
     def __call__(self, share: float) -> None:
-        now = max(self.done, round(_UNITS * share))
-        self.advance(now - self.done)
-        self.done = now
+        if (now := round(_UNITS * share)) > self.done:
+            self.bar.move(now - self.done)
+            self.done = now
 
 
 def _inside(told: _Told) -> console.Display:

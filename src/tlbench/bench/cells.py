@@ -38,6 +38,9 @@ class Cell:
         """As the table shows it."""
         if self.kind == PRETRAINED:
             return self.backbone
+        if self.kind == MAJORITY:
+            chance = self.facts.get("chance")
+            return f"{MAJORITY} (chance {chance:.3f})" if chance else MAJORITY
         return f"{self.backbone}, {self.kind}" if self.backbone else self.kind
 
 

@@ -115,7 +115,8 @@ def majority_class(entry: Entry, dataset: Dataset) -> Cell:
     most = int(np.bincount(dataset.labels_of("train")).argmax())
     right = (dataset.labels_of("test") == most)[None]
     images = {probes.ALL: len(dataset.splits["train"])}
-    return Cell(MAJORITY, "", entry.data, {"strength": None}, images, {probes.ALL: right})
+    facts = {"strength": None, "chance": 1 / len(dataset.class_names)}
+    return Cell(MAJORITY, "", entry.data, facts, images, {probes.ALL: right})
 
 
 # ---------------------------------------------------------------- looking first

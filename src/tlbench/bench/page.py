@@ -11,7 +11,6 @@ import numpy as np
 from tlbench.bench import probes, table
 from tlbench.bench.cells import PRETRAINED
 from tlbench.bench.rows import Row, mean_ranks, points
-from tlbench.bench.uncertainty import Estimate
 from tlbench.report import charts
 from tlbench.report.html import chip, document, grid, note, text
 
@@ -68,15 +67,15 @@ def _table(numbered: Sequence[tuple[int, Row]]) -> str:
 def _line(number: int, row: Row, few: Sequence[str]) -> list[str]:
     facts = row.cell.facts
     mark = f" <b>{table.NOT_BETTER}</b>" if row.unbeaten else ""
-    mark += f" {table.AS_GOOD}" if table.as_good(row) else ""
+    mark += f" {table.AS_GOOD}" if row.may_be_best(probes.ALL) else ""
     name = text(row.cell.name)
     name = f"<b>{name}</b>" if row.best else name
-    shown = [row.estimates.get(probe) for probe in (*few, probes.ALL, probes.NEIGHBOURS)]
+    gap = row.gaps.get(probes.ALL)
     return [
         f"{chip(number)}{name}{mark}",
-        *map(_share, shown),
-        f"{row.gap.mean:+.3f}" if row.gap else "",
-        _figure(row.p, ".2g"),
+        *(_share(row, probe) for probe in (*few, probes.ALL, probes.NEIGHBOURS)),
+        _figure(gap.mean if gap else None, "+.3f"),
+        _figure(gap.p if gap else None, ".2g"),
         _figure(facts.get("images_per_second"), ",.0f"),
         _figure(facts.get("latency_ms"), ".1f"),
         _figure(facts.get("parameters"), ",.0f"),
@@ -86,9 +85,14 @@ def _line(number: int, row: Row, few: Sequence[str]) -> list[str]:
     ]
 
 
-def _share(found: Estimate | None) -> str:
-    """A mean, and smaller below it its interval."""
-    return "" if found is None else f"{found.mean:.3f}<br><small>{table.interval(found)}</small>"
+def _share(row: Row, probe: str) -> str:
+    """A mean, the best of its column bold, one that may be as good marked; smaller below it its interval."""
+    found = row.estimates.get(probe)
+    if found is None:
+        return ""
+    mark = f"{table.AS_GOOD} " if row.may_be_best(probe) else ""
+    mean = f"<b>{found.mean:.3f}</b>" if row.best_by(probe) else f"{mark}{found.mean:.3f}"
+    return f"{mean}<br><small>{table.interval(found)}</small>"
 
 
 def _figure(value: float | None, form: str) -> str:
@@ -103,7 +107,8 @@ def _notes(numbered: Sequence[tuple[int, Row]]) -> str:
         f"{images.get(probes.ALL, 0):,} training images at most, {tests:,} test images. Few-shot columns: ridge "
         f"regression on so many images of each class, {draws} draws, the same for every row; all images: logistic "
         "regression, its strength chosen on the validation images. Small figures: 95 % intervals, over draws and "
-        "test images. p: that a row is as good as the best, on all images (McNemar's test, adjusted by Holm). "
+        f"test images. Bold: the best of a column; {table.AS_GOOD} may be as good, in pairs, p at least 0.05 "
+        "(adjusted by Holm). To the best, p: on all images (McNemar's test). "
         "img/s: features, many images at a time; ms: the whole model, one image."
     )
 

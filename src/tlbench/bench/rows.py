@@ -1,7 +1,7 @@
 """What the measured rows say together: estimates with their intervals, the best, and what beats nothing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,25 @@ class Row:
 
     cell: Cell
     estimates: dict[str, Estimate]  # by probe
-    p: (
-        float | None
-    )  # that it is as good as the best of its data set; adjusted for the number of rows
-    gap: Estimate | None  # to the best
+    gaps: dict[
+        str, Estimate
+    ]  # by probe: to the best backbone of the data set; none for that one itself
     unbeaten: list[str]  # rows without pretraining that it is not surely better than
     curve: Curve | None
 
     @property
     def best(self) -> bool:
         """Whether it is the best of its data set."""
-        return self.gap is None and self.cell.kind == PRETRAINED and bool(self.cell.right)
+        return self.best_by(probes.ALL)
+
+    def best_by(self, probe: str) -> bool:
+        """Whether no pretrained row of the data set is better by a probe."""
+        measured = self.cell.kind == PRETRAINED and probe in self.estimates
+        return measured and probe not in self.gaps
+
+    def may_be_best(self, probe: str) -> bool:
+        """Whether it is not surely worse than the best by a probe; p is adjusted for the number of rows."""
+        return probe in self.gaps and self.gaps[probe].p >= SURE
 
     @property
     def accuracy(self) -> float:
@@ -50,21 +58,13 @@ def rows(cells: Sequence[Cell], seed: int) -> list[Row]:
 
 def _of_one(cells: Sequence[Cell], seed: int) -> list[Row]:
     """Rows of one data set, not ordered."""
-    measured = [cell for cell in cells if cell.kind == PRETRAINED and cell.right]
-    best = max(measured, key=_accuracy, default=None)
-    others = [cell for cell in measured if cell is not best]
-    gaps = [
-        uncertainty.difference(c.right[probes.ALL], best.right[probes.ALL]) for c in others if best
-    ]
-    adjusted = uncertainty.holm([gap.p for gap in gaps])
-    against = {id(c): (gap, p) for c, gap, p in zip(others, gaps, adjusted, strict=True)}
     zeros = [cell for cell in cells if cell.kind in ZERO and cell.right]
+    gaps = _gaps([cell for cell in cells if cell.kind == PRETRAINED and cell.right])
     return [
         Row(
             cell,
             {name: uncertainty.share(right) for name, right in cell.right.items()},
-            gap=against.get(id(cell), (None, None))[0],
-            p=against.get(id(cell), (None, None))[1],
+            gaps=gaps.get(id(cell), {}),
             unbeaten=_unbeaten(cell, zeros),
             curve=curve.fit(*points(cell), seed)
             if cell.kind == PRETRAINED and cell.right
@@ -74,8 +74,18 @@ def _of_one(cells: Sequence[Cell], seed: int) -> list[Row]:
     ]
 
 
-def _accuracy(cell: Cell) -> float:
-    return float(cell.right[probes.ALL].mean())
+def _gaps(cells: Sequence[Cell]) -> dict[int, dict[str, Estimate]]:
+    """By the cell's id and by probe: the difference to the best, its p adjusted for the number of rows."""
+    found: dict[int, dict[str, Estimate]] = {id(cell): {} for cell in cells}
+    for probe in {name for cell in cells for name in cell.right}:
+        have = [cell for cell in cells if probe in cell.right]
+        best = max(have, key=lambda cell: float(cell.right[probe].mean()))
+        others = [cell for cell in have if cell is not best]
+        gaps = [uncertainty.difference(c.right[probe], best.right[probe]) for c in others]
+        adjusted = uncertainty.holm([gap.p for gap in gaps])
+        for cell, gap, p in zip(others, gaps, adjusted, strict=True):
+            found[id(cell)][probe] = replace(gap, p=p)
+    return found
 
 
 def _unbeaten(cell: Cell, zeros: Sequence[Cell]) -> list[str]:
@@ -127,8 +137,11 @@ def record(row: Row) -> dict[str, Any]:
         figures[probe] = estimate.mean
         figures |= {f"{probe} low": estimate.low, f"{probe} high": estimate.high}
         figures[f"{probe} images"] = row.cell.images[probe]
-    figures["gap to the best"] = row.gap.mean if row.gap else None
-    figures["p"] = row.p
+        if probe in row.gaps:
+            figures |= {
+                f"{probe} to the best": row.gaps[probe].mean,
+                f"{probe} p": row.gaps[probe].p,
+            }
     figures["not surely better than"] = "; ".join(row.unbeaten)
     figures["twice the images"] = curve.say(row.curve) if row.cell.kind == PRETRAINED else ""
     return figures | {"reason": row.cell.reason}

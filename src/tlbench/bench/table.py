@@ -41,7 +41,10 @@ def table(rows: Sequence[Row], data: str) -> FittedTable:
 
 def _line(row: Row, few: Sequence[str]) -> list[str | Text]:
     facts, found = row.cell.facts, row.estimates
-    mark = f" {NOT_BETTER}" if row.unbeaten else f" {AS_GOOD}" if as_good(row) else ""
+    mark = (
+        f" {NOT_BETTER}" if row.unbeaten else f" {AS_GOOD}" if row.may_be_best(probes.ALL) else ""
+    )
+    gap = row.gaps.get(probes.ALL)
     style = "good" if row.best else "" if row.cell.kind == PRETRAINED else "hint"
     cells = [
         printable(row.cell.name) + mark,
@@ -54,14 +57,9 @@ def _line(row: Row, few: Sequence[str]) -> list[str | Text]:
         interval(found[probes.ALL]) if probes.ALL in found else "",
         _share(found.get(probes.NEIGHBOURS)),
         _figure(facts.get("strength"), ".2g"),
-        _figure(row.p, ".2g"),
+        _figure(gap.p if gap else None, ".2g"),
     ]
     return [Text(cell, style=style) for cell in cells]
-
-
-def as_good(row: Row) -> bool:
-    """Whether a row that is not the best may be as good."""
-    return row.p is not None and row.p >= SURE
 
 
 def interval(found: Estimate) -> str:
@@ -84,7 +82,7 @@ def sentences(rows: Sequence[Row], data: str) -> list[str]:
     for row in here:
         if row.best:
             said.append(f"{row.cell.backbone}: {curve.say(row.curve)}")
-    equal = [row.cell.backbone for row in here if as_good(row)]
+    equal = [row.cell.backbone for row in here if row.may_be_best(probes.ALL)]
     if equal:
         said.append(f"{AS_GOOD} may be as good as the best, p >= {SURE}: {', '.join(equal)}.")
     for row in here:
