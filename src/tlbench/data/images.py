@@ -29,8 +29,8 @@ from PIL import __version__ as PILLOW
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from tlbench.base import console
-from tlbench.base.console import printable
 from tlbench.base.errors import DataError
+from tlbench.base.text import printable
 from tlbench.data import pictures
 
 DIGEST_BYTES = 16
