@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-FORMAT = 3  # of a run's folder and of the settings in it; a newer one is refused
+FORMAT = 4  # of a run's folder and of the settings in it; a newer one is refused
 
 Tree = dict[str, Any]
 
@@ -35,4 +35,14 @@ def _to_solvers(tree: Tree) -> None:
         head |= {"solver": None, "path": None}
 
 
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers}
+def _to_interpolations(tree: Tree) -> None:
+    """3 -> 4: every image was brought to a backbone's size bilinearly."""
+    if isinstance(backbone := tree.get("backbone"), dict):
+        backbone["interpolation"] = "bilinear"
+
+
+_STEPS: dict[int, Callable[[Tree], None]] = {
+    1: _to_builders,
+    2: _to_solvers,
+    3: _to_interpolations,
+}
