@@ -45,14 +45,14 @@ def place(room: str) -> tuple[float, float, float]:
 def imports() -> Counter[tuple[str, str]]:
     """(room, room it imports from) -> how many of its files do."""
     found: Counter[tuple[str, str]] = Counter()
-    for path in SRC.rglob("*.py"):
+    for path in sorted(SRC.rglob("*.py")):
         own = path.relative_to(SRC).parts[0]
         if own.endswith(".py"):
             continue
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         modules = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
         rooms = {m.split(".")[1] for m in modules if m.startswith("tlbench.")}
-        found.update((own, room) for room in rooms - {own})
+        found.update((own, room) for room in sorted(rooms - {own}))
     return found
 
 

@@ -27,6 +27,7 @@ from tlbench.base.errors import TlbenchError
 from tlbench.cli import main as cli
 from tlbench.config import checks
 from tlbench.data import images
+from tlbench.data.resize import Resize
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 
@@ -41,6 +42,7 @@ KEYS = [
     *("backbone", "head", "data", "optimizer", "schedule", "strategy", "augment", "report"),
     *("backbone.weights", "backbone.image_size", "backbone.arguments", "backbone.architecture"),
     *("backbone.preprocessing", "backbone.preprocessing.mean", "head.widths", "head.dropout"),
+    "backbone.interpolation",
     *("head.activation", "data.root", "data.source", "data.validation", "data.test", "data.limit"),
     *("data.class_names", "data.superclasses", "optimizer.name", "optimizer.arguments"),
     *("optimizer.learning_rate.frozen", "strategy.stages", "batch_norm.momentum", "features"),
@@ -93,9 +95,8 @@ def an_image(rng: random.Random, folder: Path) -> str:
         content = content[: rng.randrange(len(content) + 1)]
     path = folder / f"image.{kind.lower()}"
     path.write_bytes(content)
-    return quietly(
-        lambda: images.decode(path, 8, rng.choice(["crop", "pad", "stretch"])), repr(content)
-    )
+    way, how = rng.choice(["crop", "pad", "stretch"]), rng.choice(["bilinear", "bicubic"])
+    return quietly(lambda: images.decode(path, Resize(8, way, how)), repr(content))
 
 
 def a_run_folder(rng: random.Random, folder: Path) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from tlbench.config.compose import compose
 from tlbench.config.schema import Config
+from tlbench.data.resize import Resize
 
 # The smallest training that is real: all of it takes two seconds, most of them TensorFlow's. See small.py.
 SMALL = Path(__file__).with_name("small.keras")
@@ -44,6 +45,11 @@ class Answer:
 def make_config(*overrides: str) -> Config:
     """A checked configuration as the command line would make it."""
     return compose(overrides)
+
+
+def resize_to(size: int, way: str = "crop", interpolation: str = "bilinear") -> Resize:
+    """How pictures are brought to a size."""
+    return Resize(size, way, interpolation)
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -132,18 +133,51 @@ def test_the_drawing_is_of_today() -> None:
             )
 
 
-LIGHT = ("--help", "--version", "-sc install=bash", "cache", "report runs")
+TENSORFLOW = {"tensorflow", "keras"}
+SHOWS = {"rich", "numpy", "PIL", "matplotlib", "h5py", "yaml"}  # of what a result is made and shown
+COMPOSES = {"hydra", "omegaconf"}
+# A command, or a line under Tab -> what its answer does without.
+WITHOUT = {
+    "--help": TENSORFLOW | SHOWS | COMPOSES,
+    "--version": TENSORFLOW | SHOWS | COMPOSES,
+    "-sc install=bash": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench ev": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench evaluate --a": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench predict --to": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench export --format on": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench report --sort ev": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench cache --pr": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench bench --ti": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench plugins --h": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench train head.wi": TENSORFLOW | SHOWS - {"yaml"},
+    "Tab: tlbench summary backbone=mobilenetv": TENSORFLOW | SHOWS - {"yaml"},
+    "cache": TENSORFLOW,
+    "report runs": TENSORFLOW,
+}
 
 
-def test_what_answers_at_once_never_imports_tensorflow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", WITHOUT)
+def test_what_answers_at_once_imports_little(line: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
+    tab = line.startswith("Tab: ")
+    words = ["-sc", "query=bash"] if tab else line.split()
     code = (
         "import sys; from tlbench.cli.main import main; "
-        f"[main(words.split()) for words in {LIGHT!r}]; "
-        "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+        f"main({words!r}); print(*sorted({WITHOUT[line]!r} & set(sys.modules)), 'are imported')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"COMP_LINE": line.removeprefix("Tab: ")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *answer, imported = done.stdout.splitlines()
+    assert imported == "are imported"
+    assert answer or not tab  # something was offered
+
+
+def test_the_package_alone_imports_next_to_nothing() -> None:
     code = "import sys, tlbench; print(sorted({'tensorflow', 'hydra', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from helpers import TINY
 from tlbench.base import console
+from tlbench.base.text import printable
 from tlbench.cli import main, sinks
 from tlbench.inference.predict import Prediction
 from tlbench.report import rows, tables
@@ -93,7 +94,7 @@ def test_a_name_does_nothing_to_the_terminal(
         assert "\x1b]" not in text
         assert "\x07" not in text
     assert "\nforged" not in said.err
-    assert console.printable("क्\u200dष") == "क्\u200dष"
+    assert printable("क्\u200dष") == "क्\u200dष"
 
 
 def test_a_name_is_no_link_and_no_formula_in_a_file() -> None:

@@ -68,6 +68,7 @@ def _trained(
     images: Any,
     labels: Sequence[Any] | None,
 ) -> Run:
+    from tlbench.data.resize import Resize
     from tlbench.data.sources import given
     from tlbench.training import resuming
     from tlbench.training import train as training
@@ -78,7 +79,7 @@ def _trained(
     cfg = plan.cfg if plan else cfg
     contents = None
     if labels is not None:
-        contents = given.contents(images, labels, cfg.data, cfg.backbone.image_size)
+        contents = given.contents(images, labels, cfg.data, Resize.of(cfg))
     if plan is None:
         return training.train(cfg, _folder(folder, cfg), command, contents)
     return plan.run if plan.done else training.go_on(plan, command, contents)

@@ -101,6 +101,10 @@ def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
         ("batch_norm.momentum=1.5", "batch_norm.momentum=1.5"),
         ("batch_norm.recalibrate=maybe", "batch_norm.recalibrate=maybe"),
         ("backbone.image_size=0", "backbone.image_size=0"),
+        (
+            "backbone.interpolation=lanczos",
+            "Unknown backbone.interpolation 'lanczos'. Expected one of: bicubic, bilinear.",
+        ),
         ("+head.foo=1", "Unknown setting 'head.foo'"),
         ("+head.widht=1", "Did you mean 'widths'?"),
         ("+nonsense=1", "Unknown setting 'nonsense'"),

@@ -32,6 +32,7 @@ Command = Callable[..., Answer]
         ("data.split_seed=1", False),
         ("features.precision=float32", False),
         ("backbone.image_size=64", False),
+        ("backbone.interpolation=bicubic", False),
         ("batch_norm.statistics=frozen", False),
     ],
 )

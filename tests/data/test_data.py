@@ -12,10 +12,12 @@ from helpers import make_config
 from tlbench.base.errors import DataError
 from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
+from tlbench.data.resize import Resize
 
 
 def load(*overrides: str, image_size: int = 16) -> Dataset:
-    return datasets.load(make_config(*overrides).data, image_size)
+    cfg = make_config(*overrides).data
+    return datasets.load(cfg, Resize(cfg.image_size or image_size, cfg.resize, "bilinear"))
 
 
 def assert_disjoint_and_stratified(dataset: Dataset) -> None:

@@ -14,6 +14,7 @@ from tlbench.config.checks import load as load_config
 from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
 from tlbench.data.index import Index, listed
+from tlbench.data.resize import Resize
 from tlbench.runs import plots
 
 ROOT = Path("it's a (trial) Übung")
@@ -38,7 +39,7 @@ def index(*overrides: str, root: Path = ROOT) -> Index:
 def load(*overrides: str) -> Dataset:
     config = make_config("data=image_folder", "data.root=x", *overrides).data
     config.root = str(ROOT)
-    return datasets.load(config, 8)
+    return datasets.load(config, Resize(8, config.resize, "bilinear"))
 
 
 # ---------------------------------------------------------------- splits

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from helpers import resize_to
 from tlbench.base.errors import DataError
 from tlbench.data import images
 
@@ -30,7 +31,7 @@ def near(pixel: np.ndarray, color: tuple[int, int, int], tolerance: int = 40) ->
 def test_formats(halves: Image.Image, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"image.{suffix}"
     halves.save(path)
-    pixels = images.decode(path, 20, "stretch")
+    pixels = images.decode(path, resize_to(20, "stretch"))
     assert pixels.shape == (20, 20, 3)
     assert pixels.dtype == np.uint8
     assert near(pixels[10, 3], RED)
@@ -43,7 +44,7 @@ def test_modes_keep_the_colours(
 ) -> None:
     path = tmp_path / f"image.{suffix}"
     halves.convert(mode).save(path)
-    pixels = images.decode(path, 20, "stretch")
+    pixels = images.decode(path, resize_to(20, "stretch"))
     assert near(pixels[10, 3], RED)
     assert near(pixels[10, 16], BLUE)
 
@@ -52,7 +53,9 @@ def test_grayscale_and_sixteen_bits_agree(halves: Image.Image, tmp_path: Path) -
     gray = halves.convert("L")
     gray.save(tmp_path / "8.png")
     Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(tmp_path / "16.png")
-    eight, sixteen = (images.decode(tmp_path / f"{n}.png", 20, "stretch") for n in (8, 16))
+    eight, sixteen = (
+        images.decode(tmp_path / f"{n}.png", resize_to(20, "stretch")) for n in (8, 16)
+    )
     np.testing.assert_array_equal(eight, sixteen)
     assert np.ptp(eight, axis=-1).max() == 0
 
@@ -97,7 +100,9 @@ def test_more_than_eight_bits_show_what_eight_would(
     values = (black + gray / 255 * (white - black)).astype(dtype)
     path = tiff(tmp_path / "wide.tif", values)
     Image.fromarray(gray).save(tmp_path / "eight.png")
-    wide, eight = (images.decode(p, 40, "stretch") for p in (path, tmp_path / "eight.png"))
+    wide, eight = (
+        images.decode(p, resize_to(40, "stretch")) for p in (path, tmp_path / "eight.png")
+    )
     assert np.abs(wide.astype(int) - eight).max() <= 2
 
 
@@ -105,18 +110,20 @@ def test_more_than_eight_bits_show_what_eight_would(
 def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: str) -> None:
     white = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     values = np.linspace(0, white, 400).reshape(20, 20).astype(dtype)
-    straight = images.decode(tiff(tmp_path / "a.tif", values), 20, "stretch").astype(int)
-    turned = images.decode(tiff(tmp_path / "b.tif", values, photometric=0), 20, "stretch")
+    straight = images.decode(tiff(tmp_path / "a.tif", values), resize_to(20, "stretch")).astype(int)
+    turned = images.decode(
+        tiff(tmp_path / "b.tif", values, photometric=0), resize_to(20, "stretch")
+    )
     assert np.abs(straight + turned - 255).max() <= 1
 
 
 def test_values_that_are_no_numbers_are_black(tmp_path: Path) -> None:
     values = np.full((8, 8), 0.5, np.float32)
     values[0, 0], values[0, 1] = np.nan, np.inf
-    pixels = images.decode(tiff(tmp_path / "a.tif", values), 8, "stretch")
+    pixels = images.decode(tiff(tmp_path / "a.tif", values), resize_to(8, "stretch"))
     assert [pixels[0, 0, 0], pixels[0, 1, 0], pixels[5, 5, 0]] == [0, 255, 128]
     with pytest.raises(DataError, match="holds no number"):
-        images.decode(tiff(tmp_path / "b.tif", values * np.nan), 8, "stretch")
+        images.decode(tiff(tmp_path / "b.tif", values * np.nan), resize_to(8, "stretch"))
 
 
 def test_metadata_never_costs_a_picture(halves: Image.Image, tmp_path: Path) -> None:
@@ -130,13 +137,13 @@ def test_metadata_never_costs_a_picture(halves: Image.Image, tmp_path: Path) -> 
     odd = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff\0\x01\0\0"
     halves.save(tmp_path / "exif.jpg", exif=odd, quality=95)
     halves.save(tmp_path / "noise.webp", exif=b"Exif\0\0nonsense", lossless=True)
-    expected = images.decode(plain, 20, "stretch").astype(int)
+    expected = images.decode(plain, resize_to(20, "stretch")).astype(int)
     for name in ("text.png", "profile.png", "profile.jpg", "exif.jpg", "noise.webp"):
-        found = images.decode(tmp_path / name, 20, "stretch")
+        found = images.decode(tmp_path / name, resize_to(20, "stretch"))
         assert np.abs(expected - found).mean() < 4, name
     (tmp_path / "cut.png").write_bytes((tmp_path / "text.png").read_bytes()[:-200])
     with pytest.raises(DataError, match="not a readable image"):
-        images.decode(tmp_path / "cut.png", 20, "stretch")
+        images.decode(tmp_path / "cut.png", resize_to(20, "stretch"))
 
 
 def test_pictures_without_contrast_are_told(
@@ -145,7 +152,7 @@ def test_pictures_without_contrast_are_told(
     for i in range(4):
         Image.new("RGB", (9, 9), (i, i, i)).save(tmp_path / f"{i}.png")
     with caplog.at_level("WARNING", "tlbench"):
-        images.read(sorted(tmp_path.glob("*.png")), 8, "crop", 1e9)
+        images.read(sorted(tmp_path.glob("*.png")), resize_to(8, "crop"), 1e9)
     assert "4 of 4 pictures have hardly any contrast" in caplog.text
 
 
@@ -155,7 +162,7 @@ def test_a_file_that_changes_after_it_was_read_is_named(
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path in paths:
         halves.save(path)
-    table, _, _ = images.read(paths, 8, "crop", memory_limit_bytes=0)
+    table, _, _ = images.read(paths, resize_to(8, "crop"), memory_limit_bytes=0)
     assert table.batch(np.arange(3)).shape == (3, 8, 8, 3)
     halves.rotate(90).save(paths[1])
     with pytest.raises(DataError, match=r"1\.png has changed"):
@@ -164,14 +171,14 @@ def test_a_file_that_changes_after_it_was_read_is_named(
 
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert images.decode(tmp_path / "clear.png", 4, "crop").min() == 255
+    assert images.decode(tmp_path / "clear.png", resize_to(4, "crop")).min() == 255
 
 
 def test_exif_orientation_is_applied(halves: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
     halves.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    pixels = images.decode(tmp_path / "turned.jpg", 20, "stretch")
+    pixels = images.decode(tmp_path / "turned.jpg", resize_to(20, "stretch"))
     assert near(pixels[3, 10], RED)
     assert near(pixels[16, 10], BLUE)
 
@@ -181,14 +188,17 @@ def test_a_large_photograph_is_the_same_with_and_without_the_quick_decoder(tmp_p
     pixels = np.stack([np.tile(ramp, (1200, 1))] * 3, axis=-1)
     Image.fromarray(pixels).save(tmp_path / "large.jpg", quality=95)
     Image.fromarray(pixels).save(tmp_path / "large.png")
-    jpg, png = (images.decode(tmp_path / f"large.{s}", 64, "stretch") for s in ("jpg", "png"))
+    jpg, png = (
+        images.decode(tmp_path / f"large.{s}", resize_to(64, "stretch")) for s in ("jpg", "png")
+    )
     assert np.abs(jpg.astype(int) - png).max() <= 4
 
 
 def test_resizing_crops_pads_or_stretches(halves: Image.Image, tmp_path: Path) -> None:
     halves.save(tmp_path / "image.png")
     crop, pad, stretch = (
-        images.decode(tmp_path / "image.png", 24, how) for how in ("crop", "pad", "stretch")
+        images.decode(tmp_path / "image.png", resize_to(24, how))
+        for how in ("crop", "pad", "stretch")
     )
     assert near(crop[0, 0], RED)
     assert pad[0, 0].max() == 0
@@ -203,7 +213,7 @@ def test_resizing_crops_pads_or_stretches(halves: Image.Image, tmp_path: Path) -
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "bad.jpg").write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.jpg.*" + reason):
-        images.decode(tmp_path / "bad.jpg", 8, "crop")
+        images.decode(tmp_path / "bad.jpg", resize_to(8, "crop"))
 
 
 def test_truncated_and_enormous_images_are_refused(halves: Image.Image, tmp_path: Path) -> None:
@@ -211,10 +221,10 @@ def test_truncated_and_enormous_images_are_refused(halves: Image.Image, tmp_path
     whole = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="truncated"):
-        images.decode(tmp_path / "cut.jpg", 8, "crop")
+        images.decode(tmp_path / "cut.jpg", resize_to(8, "crop"))
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     with pytest.raises(DataError, match="exceeds limit"):
-        images.decode(tmp_path / "huge.png", 8, "crop")
+        images.decode(tmp_path / "huge.png", resize_to(8, "crop"))
 
 
 def test_streaming_gives_what_memory_gives(halves: Image.Image, tmp_path: Path) -> None:
@@ -223,8 +233,8 @@ def test_streaming_gives_what_memory_gives(halves: Image.Image, tmp_path: Path) 
         halves.rotate(10 * i).save(path)
     paths.insert(2, tmp_path / "bad.png")
     paths[2].write_bytes(b"nothing")
-    held, good, lines = images.read(paths, 16, "crop", memory_limit_bytes=1e9)
-    streamed, also_good, _ = images.read(paths, 16, "crop", memory_limit_bytes=0)
+    held, good, lines = images.read(paths, resize_to(16, "crop"), memory_limit_bytes=1e9)
+    streamed, also_good, _ = images.read(paths, resize_to(16, "crop"), memory_limit_bytes=0)
     assert isinstance(held, images.ArrayImages)
     assert isinstance(streamed, images.FileImages)
     assert good.tolist() == also_good.tolist() == [0, 1, 3, 4, 5]
@@ -242,7 +252,7 @@ def test_a_file_is_the_same_image_at_any_size_and_its_decoding_says_the_rest(
     path = tmp_path / "a.png"
     Image.new("RGB", (40, 30), "red").save(path)
     small, large, streamed = (
-        images.read([path], size, "crop", memory)[0]
+        images.read([path], resize_to(size, "crop"), memory)[0]
         for size, memory in ((8, 1e9), (16, 1e9), (8, 0))
     )
     assert small.ids == large.ids == streamed.ids
@@ -261,5 +271,5 @@ def test_colours_of_sixteen_bits_are_as_bright_as_of_eight(tmp_path: Path, bits:
         crc = zlib.crc32(kind + body)
         content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
     (tmp_path / "deep.png").write_bytes(content)
-    pixels = images.decode(tmp_path / "deep.png", 4, "crop")
+    pixels = images.decode(tmp_path / "deep.png", resize_to(4, "crop"))
     assert near(pixels[1, 1], RED, tolerance=max(1, 2 ** (16 - bits)))

@@ -615,11 +615,22 @@ def test_the_key_covers_the_graph_that_runs(monkeypatch: pytest.MonkeyPatch) -> 
     """Whatever changes features, be it code of ours, gives another key; names and heads do not."""
     first = engines.fingerprint(features_network())
     assert engines.fingerprint(features_network("head.widths=[7]", "trainable=false")) == first
-    for other in ("seed=1", "backbone.preprocessing.std=[1,1,1]", "backbone.image_size=40"):
+    for other in (
+        *("seed=1", "backbone.preprocessing.std=[1,1,1]", "backbone.image_size=40"),
+        "backbone.interpolation=bicubic",
+    ):
         assert engines.fingerprint(features_network(other)) != first
     enlarge = keras.layers.Resizing(36, 36, interpolation="nearest", name="resizing")
     monkeypatch.setattr(classifiers, "_enlarge", lambda pixels, _: enlarge(pixels))
     assert engines.fingerprint(features_network()) != first
+
+
+@pytest.mark.parametrize("engine", engines.NAMES)
+def test_an_engine_resizes_arrays_bicubically_as_the_network_does(engine: str) -> None:
+    network = features_network("backbone.interpolation=bicubic")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    (found,) = list(engines.build(engine, network, "float32", CPU, 4).run(iter([pixels])))
+    np.testing.assert_allclose(found, network.predict(pixels, verbose=0), atol=1e-4)
 
 
 def test_the_key_covers_decoding_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import MOBILENET, make_config
 from tlbench.base import optional
 from tlbench.cli import main
 from tlbench.inference import converters, formats
+from tlbench.networks import classifiers
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = Path(__file__).parents[1] / "snippets"
@@ -75,6 +77,17 @@ def test_takes_any_number_of_images(exports: Path, name: str) -> None:
     assert together.shape == (7, 10)
     np.testing.assert_allclose(together.sum(axis=1), 1, atol=0.05)
     np.testing.assert_allclose(together[:1], predict(pixels[:1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [param for param in EVERY if param.values != ("litert_int8",)])
+def test_arrays_that_are_resized_bicubically_can_be_held(name: str, tmp_path: Path) -> None:
+    cfg = make_config(*MOBILENET, "backbone.interpolation=bicubic")
+    model = classifiers.build(cfg, (20, 20, 3), 10).model
+    form, pixels = formats.FORMATS[name], np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3))
+    expected = model.predict(pixels, verbose=0)
+    converters.write(form, model, list, tmp_path / form.file)
+    found = converters.read(form, tmp_path / form.file)(pixels.astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import resize_to
 from tlbench.cli import main
 from tlbench.config.checks import load
+from tlbench.data.resize import Resize
 from tlbench.inference import predict
 
 
@@ -22,7 +24,7 @@ def pictures(digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from tlbench.data import datasets
 
     folder = tmp_path_factory.mktemp("pictures")
-    dataset = datasets.load(load(digits_run / "config.yaml").data, 8)
+    dataset = datasets.load(load(digits_run / "config.yaml").data, resize_to(8))
     for i, image in enumerate(dataset.images.batch(dataset.splits["test"])):
         Image.fromarray(image).save(folder / f"{i:03d}.png")
     return folder
@@ -151,10 +153,10 @@ def test_at_most_two_batches_are_in_memory(
 
     decoded, lock = [0], threading.Lock()
 
-    def decode(_: Path, size: int, __: str) -> np.ndarray:
+    def decode(_: Path, resize: Resize) -> np.ndarray:
         with lock:
             decoded[0] += 1
-        return np.zeros((size, size, 3), np.uint8)
+        return np.zeros((resize.size, resize.size, 3), np.uint8)
 
     monkeypatch.setattr(predict.images, "decode", decode)
     classifier = loaded.load(Run.open(digits_run), "cpu")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import SMALL, TINY, Answer, make_config
+from helpers import SMALL, TINY, Answer, make_config, resize_to
 from tlbench.config import schema
 from tlbench.data import datasets
 from tlbench.networks import batch_norm
@@ -256,7 +256,7 @@ def test_adapted_statistics_are_those_of_the_training_images(
     assert tlbench("train", *settings, *words).code == 0
     first = batch_norm.layers(keras.models.load_model("run/model.keras"))[0]
     original = keras.models.load_model(SMALL)
-    dataset = datasets.load(make_config(*settings).data, 32)
+    dataset = datasets.load(make_config(*settings).data, resize_to(32))
     images = dataset.images.batch(dataset.splits["train"]).astype("float32")
     enlarged = images.repeat(4, axis=1).repeat(4, axis=2)
     convolve = keras.Model(original.input, original.get_layer("conv_1").output)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from helpers import Answer, make_config
+from helpers import Answer, make_config, resize_to
+from tlbench.data.images import decode
 from tlbench.features import engines
 from tlbench.networks import backbones, classifiers
 from tlbench.networks.backbones import inside
@@ -117,6 +119,34 @@ def test_arguments_make_the_published_network(name: str) -> None:
     preset = getattr(keras_hub.models, str(cfg.architecture), keras_hub.models.SigLIPBackbone)
     presets = {**preset.presets, **keras_hub.models.SigLIPBackbone.presets}
     assert cfg.preset in presets
+
+
+# As the converters of the presets have it, where KerasHub's tools that made them say so (convert_*_checkpoints.py):
+# of HGNetV2 and EfficientNet-Lite it is timm's; where nothing is said it is the converter's default.
+INTERPOLATION = {
+    **dict.fromkeys(("dinov2_small", "dinov2_base", "siglip_base", "deit_small"), "bicubic"),
+    **dict.fromkeys(("hgnetv2_b4", "efficientnet_lite0"), "bicubic"),
+    **dict.fromkeys(("dinov3_small", "vit_base", "resnet_vd50"), "bilinear"),
+}
+
+
+@pytest.mark.parametrize("name", INTERPOLATION)
+def test_a_larger_picture_becomes_what_kerashub_makes_of_it(name: str, tmp_path: Path) -> None:
+    cfg = make_config(f"backbone={name}").backbone
+    assert cfg.interpolation == INTERPOLATION[name]
+    rng = np.random.default_rng(0)
+    # Of middling values: Pillow cuts off what exceeds 0-255 after the rows, and again after the columns.
+    picture = rng.integers(60, 196, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    converter = keras_hub.layers.ImageConverter(
+        image_size=(224, 224),
+        interpolation=INTERPOLATION[name],
+        antialias=True,
+        crop_to_aspect_ratio=False,
+    )
+    theirs = keras.ops.convert_to_numpy(converter(picture.astype("float32")))
+    ours = decode(tmp_path / "a.png", resize_to(224, "stretch", cfg.interpolation))
+    assert np.abs(theirs - ours).max() < 2
 
 
 @pytest.mark.parametrize("name", SMALL)

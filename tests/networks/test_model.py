@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import MOBILENET, Answer, make_config
 from tlbench.base.errors import ConfigError
@@ -99,6 +100,19 @@ def test_small_images_are_upsampled_by_whole_factors_or_resized() -> None:
     assert tiny("backbone.image_size=36").model.get_layer("resizing").height == 36
     names = [layer.name for layer in tiny("backbone.image_size=32").model.layers]
     assert "resizing" not in names
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "side"), [("bilinear", 21), ("bicubic", 21), ("bicubic", 48)]
+)
+def test_arrays_are_resized_as_pillow_resizes_pictures(interpolation: str, side: int) -> None:
+    cfg = make_config(*MOBILENET, f"backbone.interpolation={interpolation}").backbone
+    pixels = np.random.default_rng(0).integers(60, 196, (2, side, side, 3), dtype=np.uint8)
+    entry = keras.Input((side, side, 3))
+    ours = keras.Model(entry, classifiers._enlarge(entry, cfg)).predict(pixels, verbose=0)
+    by = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
+    squares = [np.asarray(Image.fromarray(array).resize((32, 32), by)) for array in pixels]
+    assert np.abs(ours - np.stack(squares)).max() < 1.6  # Pillow rounds twice, rows and columns
 
 
 def test_what_trains() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import tlbench as face
 from helpers import Answer
-from tlbench.config.migrations import FORMAT
+from tlbench.config.migrations import FORMAT, migrated
 from tlbench.runs.run import Run
 
 OLD = Path(__file__).parents[1] / "old_runs"
@@ -30,9 +30,17 @@ def test_settings_get_the_values_of_their_time(old: Path) -> None:
     cfg = Run.open(old / "completed").config()
     assert (cfg.backbone.builder, cfg.backbone.architecture) == ("keras_applications", "MobileNet")
     assert (cfg.backbone.pooling, cfg.backbone.preset) == ("average", None)
+    assert cfg.backbone.interpolation == "bilinear"
     assert (cfg.tracker.name, cfg.data.arguments) == ("none", {})
     assert cfg.augment == {"name": "flip", "flip": True, "shift": 0.0}
     assert cfg.backbone.arguments == {"alpha": 0.03125}  # what it had stays
+
+
+def test_settings_of_format_three_get_the_interpolation_of_their_time() -> None:
+    backbone = {"name": "vit_base", "pooling": "cls"}  # bicubic or not, it was bilinear then
+    found = migrated({"backbone": backbone, "tracker": {"name": "jsonl"}}, 3)
+    assert found["backbone"] == {**backbone, "interpolation": "bilinear"}
+    assert found["tracker"] == {"name": "jsonl"}
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

@@ -24,5 +24,6 @@ if photo.has_transparency_data:
     layer = photo.convert("RGBA")
     photo = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
 photo = photo.convert("RGB")
-square = ImageOps.fit(photo, (size, size), Image.Resampling.BILINEAR)  # about["resize"] is "crop"
+by = Image.Resampling[about["interpolation"].upper()]
+square = ImageOps.fit(photo, (size, size), by)  # about["resize"] is "crop"
 pixels = np.asarray(square, np.float32)[None]  # (1, size, size, 3), raw 0-255

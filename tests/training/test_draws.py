@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from helpers import MOBILENET, make_config
+from helpers import MOBILENET, make_config, resize_to
 from tlbench.base.draws import reseed, seed_for
 from tlbench.data import augmentations, datasets
 from tlbench.features import frozen
@@ -74,7 +74,7 @@ def test_a_head_is_drawn_from_other_numbers_than_its_backbone() -> None:
 
 
 def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = datasets.load(make_config("data=digits", "data.limit=300").data, 8)
+    dataset = datasets.load(make_config("data=digits", "data.limit=300").data, resize_to(8))
     cfg = make_config(*MOBILENET)
     seen: list[np.ndarray] = []
     source = inputs.Source(keras.Sequential(), lambda x: x, lambda x, _: x, cheap_steps=True)
@@ -89,7 +89,7 @@ def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.Monke
 
 
 def test_orders_of_neighbouring_seeds_differ() -> None:
-    dataset = datasets.load(make_config("data=digits").data, 8)
+    dataset = datasets.load(make_config("data=digits").data, resize_to(8))
     first = []
     for seed in (0, 1):
         cfg = make_config(*MOBILENET, f"seed={seed}")

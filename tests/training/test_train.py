@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import BACKBONE, MOBILENET, TINY, Answer, make_config
+from helpers import BACKBONE, MOBILENET, TINY, Answer, make_config, resize_to
 from tlbench.config.identity import config_hash
 from tlbench.data import datasets
 from tlbench.networks import fused
@@ -93,7 +93,7 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
 
 def test_the_saved_model_repeats_the_recorded_predictions(tiny_run: Path) -> None:
     loaded = keras.models.load_model(tiny_run / "model.keras", safe_mode=True)
-    digits = datasets.load(make_config(*TINY).data, 32)
+    digits = datasets.load(make_config(*TINY).data, resize_to(32))
     pixels = digits.images.batch(digits.splits["test"])
     recorded = probabilities(Run.open(tiny_run))
     np.testing.assert_allclose(loaded.predict(pixels, verbose=0), recorded, atol=1e-5)
@@ -168,7 +168,7 @@ def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:
     # What is saved answers as the best epoch did, and not as the last.
     assert losses[-1] != pytest.approx(losses[best], rel=2e-4)
     assert metrics["val_loss"] == pytest.approx(losses[best], rel=2e-4)
-    pixels = datasets.load(run.config().data, 32)
+    pixels = datasets.load(run.config().data, resize_to(32))
     rows = pixels.splits["validation"]
     saved = keras.models.load_model(run.folder / "model.keras")
     given = saved.predict(pixels.images.batch(rows), verbose=0)

@@ -24,6 +24,8 @@ from rich.table import Column
 from rich.text import Text
 from rich.theme import Theme
 
+from tlbench.base.text import printable
+
 BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
     "#0072B2",
     "#E69F00",
@@ -33,7 +35,6 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
     "#CC79A7",
 )
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
-JOINERS = "\u200c\u200d"  # they draw nothing and do nothing, and words of some scripts need them
 LEAST_BAR = 12  # cells that a bar and the space around it need
 
 THEME = Theme(
@@ -234,14 +235,6 @@ def _clock(seconds: float) -> str:
 
 
 # ---------------------------------------------------------------- words
-
-
-def printable(name: object) -> str:
-    """A path or a name as one line of text that does nothing to a terminal."""
-    text = os.fsencode(name).decode("utf-8", "replace") if isinstance(name, Path) else str(name)
-    return "".join(
-        c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
 
 
 def path(name: object) -> Text:

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
 import yaml
-from omegaconf._utils import get_yaml_loader
 
-from tlbench.base.console import printable
+from tlbench.base.text import printable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LINK = "a link, which is not followed"
 TEMPORARY = ".tmp-"  # how the names of files begin that are not whole yet
@@ -203,6 +204,8 @@ def read_yaml(path: Path, limit: int) -> Any:
 
 def parse_yaml(text: str) -> Any:
     """What YAML says, as plain values; raises ValueError as `parse_json` does, and for aliases."""
+    from omegaconf._utils import get_yaml_loader
+
     try:
         _check_events(yaml.parse(text, Loader=_QUICK))
         value = yaml.load(text, Loader=get_yaml_loader())
@@ -244,8 +247,10 @@ def _parts(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
-def read_arrays(path: Path, limit: int) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, limit: int) -> "dict[str, np.ndarray]":
     """The arrays of an .npz file that unpack to at most `limit` bytes; nothing is unpickled."""
+    import numpy as np
+
     try:
         with opened(path) as file, np.load(file, allow_pickle=False) as saved:
             if sum(member.file_size for member in saved.zip.infolist()) > limit:
@@ -275,4 +280,6 @@ def checksum(facts: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    import numpy as np
+
     return value.item() if isinstance(value, np.generic) else str(value)

@@ -8,10 +8,12 @@ import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tlbench.base.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ class Plugin:
     name: str
     package: str
     version: str
-    entry: EntryPoint
+    entry: "EntryPoint"
 
     @functools.cached_property
     def trouble(self) -> str:
@@ -42,6 +44,8 @@ class Plugin:
 @functools.cache
 def plugins(seam: str) -> Mapping[str, Plugin]:
     """Everything that is installed at a seam, by name. Of two of one name ours holds, else the first package's."""
+    from importlib.metadata import entry_points
+
     found: dict[str, Plugin] = {}
     for entry in sorted(entry_points(group=f"tlbench.{seam}"), key=_precedence):
         package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
@@ -54,7 +58,7 @@ def plugins(seam: str) -> Mapping[str, Plugin]:
     return found
 
 
-def _precedence(entry: EntryPoint) -> tuple[bool, str, str]:
+def _precedence(entry: "EntryPoint") -> tuple[bool, str, str]:
     package = entry.dist.name if entry.dist else ""
     return package != OURS, package, entry.name
 

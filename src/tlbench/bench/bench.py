@@ -20,6 +20,7 @@ from tlbench.config.identity import config_hash
 from tlbench.config.schema import Config
 from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
+from tlbench.data.resize import Resize
 from tlbench.features import frozen
 from tlbench.features.frozen import Way
 from tlbench.networks import hardware
@@ -82,10 +83,10 @@ class _Work:
 
     def dataset(self, entry: Entry) -> Dataset:
         """The data set of an entry at the image size of its backbone; one is kept."""
-        size = entry.cfg.backbone.image_size
-        key = (repr(entry.cfg.data), entry.cfg.data.image_size or size)
+        resize = Resize.of(entry.cfg)
+        key = (repr(entry.cfg.data), resize)
         if key not in self._read:
-            self._read = {key: datasets.load(entry.cfg.data, size)}
+            self._read = {key: datasets.load(entry.cfg.data, resize)}
         return self._read[key]
 
     def row(self, kind: str, entry: Entry) -> Cell:

@@ -14,6 +14,7 @@ from tlbench.bench.settings import Settings
 from tlbench.config.schema import Config
 from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
+from tlbench.data.resize import Resize
 from tlbench.features import frozen
 from tlbench.features.frozen import Way
 from tlbench.networks import classifiers
@@ -82,7 +83,7 @@ def pretrained_on(cfg: Config) -> str:
 def raw_pixels(entry: Entry, settings: Settings, told: Told) -> Cell:
     """No network: the values of small images, by the same probes."""
     cfg, side = entry.cfg, settings.pixels
-    dataset = datasets.load(replace(cfg.data, image_size=side), side)
+    dataset = datasets.load(cfg.data, Resize(side, cfg.data.resize, "bilinear"))
     every = np.sort(np.concatenate(list(dataset.splits.values())))
     pixels = np.concatenate([dataset.images.batch(rows) for rows in np.array_split(every, 64)])
     position = np.full(len(dataset.images), -1)

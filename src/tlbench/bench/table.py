@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from tlbench.base.columns import Column, FittedTable
-from tlbench.base.console import printable
 from tlbench.base.files import CsvLines, inert
+from tlbench.base.text import printable
 from tlbench.bench import curve, probes
 from tlbench.bench.cells import PRETRAINED
 from tlbench.bench.rows import SURE, Row, mean_ranks, record

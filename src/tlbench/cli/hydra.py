@@ -20,7 +20,6 @@ from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from tlbench.base import console
 from tlbench.base.errors import ConfigError, RunError, TlbenchError
 from tlbench.config import checks
 from tlbench.config.compose import composer, conf_dir, own_yaml
@@ -93,6 +92,8 @@ def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], None]:
 @contextlib.contextmanager
 def _fitted() -> Iterator[None]:
     """What Hydra prints, its long lines wrapped between words where a terminal would break them anywhere."""
+    from tlbench.base import console
+
     text = io.StringIO()
     try:
         with contextlib.redirect_stdout(text):

@@ -4,7 +4,6 @@
 """
 
 import io
-import logging
 import os
 import sys
 from pathlib import Path
@@ -70,6 +69,8 @@ def _heard(words: list[str]) -> int:
     """The command, with what it logs and how far it is on the error console."""
     if not words or words[0].startswith("-"):  # help and completion: nothing to hear, and at once
         return program(words)
+    import logging
+
     from tlbench.base import console, logs
 
     with logs.heard_by(console.Lines(logging.INFO)), console.drawn_on(console.terminal):
@@ -122,9 +123,11 @@ def _drop(name: str) -> None:
 def program(words: list[str]) -> int:
     """The pure path: finds the verb and runs it; errors go up."""
     if words[:1] == ["-sc"] or words[:1] == ["--shell-completion"]:
-        from tlbench.cli import completion
+        from tlbench.cli import completion, quiet
 
-        for line in completion.answer(words[1:]):
+        with quiet.kept():
+            lines = completion.answer(words[1:])
+        for line in lines:
             print(line)
         return 0
     if not words or words[0] in ("-h", "--help", "help"):

@@ -18,15 +18,20 @@ def silenced() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and Keras for good.
+    """Import TensorFlow and Keras for good."""
+    if "tensorflow" not in sys.modules:
+        with kept():
+            from tlbench.networks import hardware  # noqa: F401
 
-    The garbage collector would go through all that is imported, now and ever again, and none of it goes.
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Keep what is made in the block, modules above all, from the garbage collector: it would go through all
+    of it, now and ever again, and none of it goes.
     """
-    if "tensorflow" in sys.modules:
-        return
     gc.disable()
     try:
-        from tlbench.networks import hardware  # noqa: F401
+        yield
     finally:
         gc.freeze()
         gc.enable()

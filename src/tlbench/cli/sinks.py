@@ -18,6 +18,7 @@ from tlbench.base import console, files
 from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import ConfigError
 from tlbench.base.files import inert
+from tlbench.base.text import printable
 from tlbench.inference.predict import Prediction
 
 STDOUT = "-"
@@ -46,8 +47,8 @@ class TableSink:
 
     def add(self, prediction: Prediction) -> None:
         (name, confidence), *others = prediction.best
-        behind = ", ".join(f"{console.printable(other)} {share:.4f}" for other, share in others)
-        names = (console.printable(prediction.path), console.printable(name))
+        behind = ", ".join(f"{printable(other)} {share:.4f}" for other, share in others)
+        names = (printable(prediction.path), printable(name))
         self.rows.append([*names, f"{confidence:.4f}", behind])
 
     def close(self) -> None:

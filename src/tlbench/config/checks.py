@@ -28,6 +28,7 @@ CHOICES = {
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
+    "backbone.interpolation": ("bilinear", "bicubic"),
     "backbone.pooling": ("average", "cls", "cls+average"),
 }
 LEAST = {

@@ -30,9 +30,11 @@ def _to_builders(tree: Tree) -> None:
 
 
 def _to_solvers(tree: Tree) -> None:
-    """2 -> 3: the optimizer trained every head."""
+    """2 -> 3: the optimizer trained every head; every image was brought to a backbone's size bilinearly."""
     if isinstance(head := tree.get("head"), dict):
         head |= {"solver": None, "path": None, "neighbours": None}
+    if isinstance(backbone := tree.get("backbone"), dict):
+        backbone["interpolation"] = "bilinear"
 
 
 _STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers}

@@ -5,8 +5,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from tlbench.base.errors import ConfigError
 
 MOST_BYTES = 2**26  # of a model's own description
@@ -37,6 +35,8 @@ def _described(path: Path) -> Any:
                 if archive.getinfo("config.json").file_size > MOST_BYTES:
                     return None
                 return json.loads(archive.read("config.json"))
+        import h5py  # brings NumPy, which no other configuration needs
+
         with h5py.File(path) as file:
             return json.loads(file.attrs["model_config"])
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, RecursionError):

@@ -26,7 +26,8 @@ class Backbone:
 
     builder: who makes it, a name at the seam `backbones`; architecture: which one, null where the builder has
     but one; weights: "imagenet" (keras.applications), "preset" (`preset`, of KerasHub), a file or run folder,
-    or null for random ones; pooling: "average", "cls" or "cls+average".
+    or null for random ones; interpolation: by which images are brought to image_size, "bilinear" or "bicubic";
+    pooling: "average", "cls" or "cls+average".
     """
 
     name: str
@@ -35,6 +36,7 @@ class Backbone:
     preset: str | None
     weights: str | None
     image_size: int
+    interpolation: str
     preprocessing: Preprocessing | None
     pooling: str
     arguments: dict[str, Any]

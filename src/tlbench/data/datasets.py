@@ -10,6 +10,7 @@ from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
 from tlbench.data import sources
 from tlbench.data.images import Images
+from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.data.splits import split
 
@@ -69,14 +70,13 @@ class Dataset:
         return self.labels[self.splits[split]]
 
 
-def load(cfg: Data, image_size: int, given: Contents | None = None) -> Dataset:
+def load(cfg: Data, resize: Resize, given: Contents | None = None) -> Dataset:
     """Read, check and split a data set.
 
-    image_size: the side, in pixels, that image files are resized to when data.image_size is null; given: images
-    and labels that are there already, in the place of what the source would read. Raises DataError naming what
-    is missing, unreadable or too small.
+    resize: of image files; given: images and labels that are there already, in the place of what the source
+    would read. Raises DataError naming what is missing, unreadable or too small.
     """
-    names, loaded = _checked(cfg, given or sources.read(cfg, image_size))
+    names, loaded = _checked(cfg, given or sources.read(cfg, resize))
     if len(names) < 2:
         raise DataError(
             f"{cfg.root or cfg.name} holds {len(names)} class ({', '.join(names) or 'none'}). "
@@ -88,14 +88,14 @@ def load(cfg: Data, image_size: int, given: Contents | None = None) -> Dataset:
 
 
 def load_for_testing(
-    cfg: Data, image_size: int, test_ids: np.ndarray | None, *, every: bool
+    cfg: Data, resize: Resize, test_ids: np.ndarray | None, *, every: bool
 ) -> Dataset:
     """As `load`, for a model that is there already; the other splits are empty, and one class will do.
 
     The test images are all of them (`every`), else those with `test_ids` where all of these are there, else
     the split that the data set brings or draws.
     """
-    names, loaded = _checked(cfg, sources.read(cfg, image_size))
+    names, loaded = _checked(cfg, sources.read(cfg, resize))
     test = np.arange(len(loaded.labels)) if every else _rows_of(test_ids, loaded)
     if test is None:
         test = split(cfg, loaded, names)["test"]

@@ -14,6 +14,7 @@ model's user all see the same pixels.
 import hashlib
 import io
 import logging
+import math
 import os
 import struct
 import warnings
@@ -29,9 +30,10 @@ from PIL import __version__ as PILLOW
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from tlbench.base import console
-from tlbench.base.console import printable
 from tlbench.base.errors import DataError
+from tlbench.base.text import printable
 from tlbench.data import pictures
+from tlbench.data.resize import Resize
 
 DIGEST_BYTES = 16
 # Raised whenever the same file comes to other pixels: cached features are then made anew.
@@ -96,16 +98,15 @@ class FileImages:
 
     paths: Sequence[Path]
     ids: np.ndarray
-    size: int
-    resize: str
+    resize: Resize
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (self.size, self.size, 3)
+        return (self.resize.size, self.resize.size, 3)
 
     @property
     def decoding(self) -> str:
-        return _decoding(self.size, self.resize)
+        return _decoding(self.resize)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -118,7 +119,7 @@ class FileImages:
         (now,) = as_ids([_digest(content)])
         if now != self.ids[index]:
             raise DataError(f"{printable(path)} has changed since the run began. Train anew.")
-        return _decoded(path, content, self.size, self.resize)
+        return _decoded(path, content, self.resize)
 
 
 def as_ids(digests: Sequence[bytes]) -> np.ndarray:
@@ -130,33 +131,32 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
-def _decoding(size: int, resize: str) -> str:
+def _decoding(resize: Resize) -> str:
     """What decides the pixels of a file beside its bytes."""
-    return f"{resize} to {size}, decoding {DECODING}, Pillow {PILLOW}"
+    return f"{resize}, decoding {DECODING}, Pillow {PILLOW}"
 
 
 # Pillow releases the interpreter's lock while it decodes and resizes, so threads use every core.
 _POOL = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
 
-def decode(path: Path, size: int, resize: str) -> np.ndarray:
+def decode(path: Path, resize: Resize) -> np.ndarray:
     """One image file as (size, size, 3) uint8 in 0-255, upright, on white where it is transparent.
 
-    resize: "crop" cuts the middle square, "pad" adds black, "stretch" changes the aspect. Raises
-    DataError with the reason when the file is no image, is damaged, or has more pixels than Pillow
+    Raises DataError with the reason when the file is no image, is damaged, or has more pixels than Pillow
     admits (179 million).
     """
-    return _decoded(path, pictures.content(path), size, resize)
+    return _decoded(path, pictures.content(path), resize)
 
 
-def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
+def _decoded(path: Path, content: bytes, resize: Resize) -> np.ndarray:
     try:
         # Pillow warns of odd metadata: the pixels are what counts.
         with (
             warnings.catch_warnings(action="ignore"),
             Image.open(io.BytesIO(_without_notes(content)), formats=pictures.formats()) as image,
         ):
-            image.draft("RGB", _draft_size(image, size, resize))
+            image.draft("RGB", resize.draft(image))
             wide = image.mode == "RGB" and ";16" in str(
                 image.tile
             )  # what the file holds, gone once it is loaded
@@ -164,7 +164,7 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
             upright = _upright(image)
             upright = _brightened(upright) if wide else upright
             rgb = _as_rgb(upright, inverted=_white_is_zero(image))
-            return np.asarray(_square(rgb, size, resize))
+            return np.asarray(resize.square(rgb))
     except Exception as error:  # Pillow's decoders raise many kinds; each means: not readable
         reason = str(error)
         if isinstance(error, UnidentifiedImageError):
@@ -172,7 +172,7 @@ def _decoded(path: Path, content: bytes, size: int, resize: str) -> np.ndarray:
         raise DataError(f"{printable(path)}: not a readable image ({reason}).") from error
 
 
-def fitted(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
+def fitted(pixels: np.ndarray, resize: Resize) -> np.ndarray:
     """An image in memory as one read from a file: (size, size, 3) uint8 in 0-255.
 
     pixels: (height, width, 3) or (height, width), values 0-255. Raises DataError for what is no image.
@@ -182,17 +182,8 @@ def fitted(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
             f"An array of shape {pixels.shape} is no image. Expected (height, width, 3), values 0-255."
         )
     whole = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8)).convert("RGB")
-    return np.asarray(whole if whole.size == (size, size) else _square(whole, size, resize))
-
-
-def _draft_size(image: Image.Image, size: int, resize: str) -> tuple[int, int]:
-    """The least size a JPEG may be decoded at (a half, a quarter, an eighth) without losing detail."""
-    # Twice the size that is kept leaves the resampling filter something to work with.
-    shorter = min(image.size)
-    if resize == "pad":
-        shorter = max(image.size)
-    scale = 2 * size / shorter
-    return (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+    fits = whole.size == (resize.size, resize.size)
+    return np.asarray(whole if fits else resize.square(whole))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -261,14 +252,6 @@ def _white_is_zero(image: Image.Image) -> bool:
     return tags.get(PHOTOMETRIC_INTERPRETATION, 1) == 0
 
 
-def _square(image: Image.Image, size: int, resize: str) -> Image.Image:
-    if resize == "crop":
-        return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    if resize == "pad":
-        return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
-    return image.resize((size, size), Image.Resampling.BILINEAR)
-
-
 def _each(work: Callable[[int], str | None], count: int) -> list[str | None]:
     """What `work` returns for 0 to count-1, in order, in parallel; none is begun after an interruption."""
     begun = [_POOL.submit(work, i) for i in range(count)]
@@ -285,22 +268,22 @@ def _each(work: Callable[[int], str | None], count: int) -> list[str | None]:
 
 
 def read(
-    paths: Sequence[Path], size: int, resize: str, memory_limit_bytes: float
+    paths: Sequence[Path], resize: Resize, memory_limit_bytes: float
 ) -> tuple[Images, np.ndarray, list[str]]:
     """Image files as a table, which of the paths are in it, and a line for each that is not.
 
     Every file is decoded once here: a damaged one is found now and not in mid-training. What fits
     memory_limit_bytes stays decoded.
     """
-    keep = len(paths) * size * size * 3 <= memory_limit_bytes
-    pixels = np.empty((len(paths), size, size, 3), np.uint8) if keep else None
+    shape = (len(paths), resize.size, resize.size, 3)
+    pixels = np.empty(shape, np.uint8) if math.prod(shape) <= memory_limit_bytes else None
     digests: list[bytes] = [b""] * len(paths)
     plain = np.zeros(len(paths), bool)  # of one colour, nearly
 
     def check(index: int) -> str | None:
         try:
             content = pictures.content(paths[index])
-            decoded = _decoded(paths[index], content, size, resize)
+            decoded = _decoded(paths[index], content, resize)
         except DataError as error:
             return str(error)
         digests[index] = _digest(content)
@@ -320,5 +303,5 @@ def read(
         )
     if pixels is not None:
         kept = pixels if len(good) == len(paths) else pixels[good]
-        return ArrayImages(kept, ids, _decoding(size, resize)), good, unreadable
-    return FileImages([paths[i] for i in good], ids, size, resize), good, unreadable
+        return ArrayImages(kept, ids, _decoding(resize)), good, unreadable
+    return FileImages([paths[i] for i in good], ids, resize), good, unreadable

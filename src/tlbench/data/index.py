@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlbench.base.console import printable
 from tlbench.base.errors import DataError, suggest
+from tlbench.base.text import printable
 from tlbench.config import schema, words
 from tlbench.data import pictures
 

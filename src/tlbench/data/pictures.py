@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from tlbench.base.console import printable
 from tlbench.base.errors import DataError
+from tlbench.base.text import printable
 from tlbench.runs import layout
 
 # What Image.open may take: raster formats of photographs and drawings, none that runs a program.

@@ -14,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tlbench.base import console
 from tlbench.base.columns import Column, FittedTable
 from tlbench.base.files import TEMPORARY, checksum
 from tlbench.base.locks import held
+from tlbench.base.text import printable
 from tlbench.features.store import ABOUT, BLOCK, LOCK, facts_in, is_block, read_json
 
 NAME = re.compile(r"[0-9a-f]{24}")
@@ -84,9 +84,7 @@ def listing(root: Path) -> FittedTable:
     found = entries(root)
     total = sum(entry.size for entry in found) / 2**20
     caption = f"{total:,.1f} MiB in {root}" if found else f"{root} is empty"
-    return FittedTable(
-        LISTED, [_cells(entry) for entry in found], caption=console.printable(caption)
-    )
+    return FittedTable(LISTED, [_cells(entry) for entry in found], caption=printable(caption))
 
 
 def _cells(entry: Entry) -> list[str]:
@@ -99,7 +97,7 @@ def _cells(entry: Entry) -> list[str]:
         words = [backbone, weights, data, " ".join(engine)]
     used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
     figures = [used, f"{entry.rows:,}", f"{entry.size / 2**20:,.1f}"]
-    return [*(console.printable(word) for word in words), *figures]
+    return [*(printable(word) for word in words), *figures]
 
 
 def prune(root: Path, limit_bytes: float) -> Emptied:
@@ -194,7 +192,7 @@ def _foreign(folder: Path, key: str) -> str:
     for name in names:
         own = name in (ABOUT, "lock") or BLOCK.fullmatch(name) or UNFINISHED.fullmatch(name)
         if not own or not (folder / name).is_file() or (folder / name).is_symlink():
-            return f"holds '{console.printable(name)}', which is not the cache's own"
+            return f"holds '{printable(name)}', which is not the cache's own"
     about = read_json(folder / ABOUT)
     if isinstance(about, dict) and checksum(about.get("recipe", {}))[:24] == key:
         return ""

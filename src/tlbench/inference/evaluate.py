@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tlbench.base import console
 from tlbench.base.files import own_folder, write_json
+from tlbench.base.text import printable
 from tlbench.config.compose import with_data
 from tlbench.config.schema import Config
 from tlbench.data.datasets import Dataset
@@ -246,5 +246,5 @@ def _draw_mistakes(dataset: Dataset, probabilities: np.ndarray, path: Path) -> N
 
 
 def _shortened(name: str) -> str:
-    name = console.printable(name)
+    name = printable(name)
     return name if len(name) <= 16 else name[:15] + "…"

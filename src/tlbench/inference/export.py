@@ -245,6 +245,7 @@ def _facts(
         "input": {"shape": [None, size, size, 3], "dtype": "float32", "values": "RGB in 0-255"},
         "output": {"shape": [None, len(classifier.run.class_names)], "values": "probabilities"},
         "resize": classifier.cfg.data.resize,
+        "interpolation": classifier.cfg.backbone.interpolation,
         "model_sha256": file_facts(classifier.run.model)["sha256"],
         "parity": asdict(parity),
         "tolerance": {"accuracy_loss" if form.quantized else "greatest_difference": limit},

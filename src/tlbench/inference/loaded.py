@@ -15,10 +15,11 @@ import numpy as np
 
 from tlbench.base import console
 from tlbench.base.errors import DataError, RunError
-from tlbench.config.schema import Config
+from tlbench.config.schema import Config, Data
 from tlbench.data import datasets, sources
 from tlbench.data.datasets import Dataset
 from tlbench.data.images import decode, fitted
+from tlbench.data.resize import Resize
 from tlbench.networks.hardware import keras, prepare, tf
 from tlbench.runs.run import Run
 
@@ -51,6 +52,11 @@ class Loaded:
         """The side, in pixels, of the square images that the model takes."""
         return self.keras.input_shape[1]
 
+    def resize(self, data: Data) -> Resize:
+        """How pictures are brought to what the model takes: by its interpolation, in the data's way."""
+        size = data.image_size or self.size
+        return Resize(size, data.resize, self.cfg.backbone.interpolation)
+
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Probabilities of a batch of any length; images: (n, size, size, 3) in 0-255."""
         found = self._graph(tf.constant(images, tf.float32)).numpy()
@@ -66,11 +72,11 @@ class Loaded:
         """
         shape = getattr(images, "shape", (0, 0, 0, 0))
         one = isinstance(images, str | os.PathLike) or len(shape) == 2 or shape[2:] == (3,)
-        size, resize = self.size, self.cfg.data.resize
+        resize = self.resize(self.cfg.data)
         pixels = [
-            decode(Path(image), size, resize)
+            decode(Path(image), resize)
             if isinstance(image, str | os.PathLike)
-            else fitted(np.asarray(image), size, resize)
+            else fitted(np.asarray(image), resize)
             for image in ([images] if one else images)
         ]
         if not pixels:
@@ -110,13 +116,15 @@ class Loaded:
 
         Raises DataError with the difference when the classes are not the run's.
         """
-        return self._fitting(cfg, lambda: datasets.load(cfg.data, self.size))
+        return self._fitting(cfg, lambda: datasets.load(cfg.data, self.resize(cfg.data)))
 
     def test_data(self, cfg: Config, test_ids: np.ndarray | None, *, every: bool) -> Dataset:
         """What `data.load_for_testing` finds, as `dataset` gives it; some of the run's classes will do."""
         return self._fitting(
             cfg,
-            lambda: datasets.load_for_testing(cfg.data, self.size, test_ids, every=every),
+            lambda: datasets.load_for_testing(
+                cfg.data, self.resize(cfg.data), test_ids, every=every
+            ),
             some=True,
         )
 

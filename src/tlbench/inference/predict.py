@@ -66,14 +66,13 @@ def predicted(
 
     The next batch is decoded while the caller works on one; there are never more than two in memory.
     """
-    size, resize = classifier.size, classifier.cfg.data.resize
-    step = classifier.batch_size
+    resize, step = classifier.resize(classifier.cfg.data), classifier.batch_size
 
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
 
         def start(first: int) -> list[tuple[Path, Future[np.ndarray]]]:
             return [
-                (path, pool.submit(images.decode, path, size, resize))
+                (path, pool.submit(images.decode, path, resize))
                 for path in paths[first : first + step]
             ]
 

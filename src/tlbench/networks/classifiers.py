@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from tlbench.base.draws import seed_for
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config.schema import Config, Head, Preprocessing
+from tlbench.config.schema import Backbone, Config, Head, Preprocessing
 from tlbench.networks import backbones
 from tlbench.networks.hardware import keras
 
@@ -92,7 +95,7 @@ def build(
     keras.utils.set_random_seed(seed_for(cfg.seed, "head"))
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
-    x = backbone.model(_enlarge(x, cfg.backbone.image_size))
+    x = backbone.model(_enlarge(x, cfg.backbone))
     features = backbones.pooled(x, backbone.others, cfg.backbone.pooling)
     layers = _head_layers(cfg.head, classes, images)
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
@@ -113,15 +116,35 @@ def _preprocess(pixels: Any, cfg: Preprocessing | None) -> Any:
     return keras.layers.Rescaling(scale, offset, name="preprocessing")(x)
 
 
-def _enlarge(x: Any, size: int) -> Any:
-    """To the backbone's image size: whole factors as in the report, other sizes bilinearly."""
-    height, width = x.shape[1:3]
+def _enlarge(x: Any, cfg: Backbone) -> Any:
+    """To the backbone's image size: whole factors as in the report, other sizes by its interpolation."""
+    (height, width), size = x.shape[1:3], cfg.image_size
     if (height, width) == (size, size):
         return x
     if size % height == 0 and size % width == 0:
         factor = (size // height, size // width)
         return keras.layers.UpSampling2D(factor, name="up_sampling2d")(x)
+    if cfg.interpolation == "bicubic":
+        return _bicubic(x, size)
     return keras.layers.Resizing(size, size, name="resizing")(x)
+
+
+def _bicubic(x: Any, size: int) -> Any:
+    """As pictures are read: two products of matrices, for rows and for columns.
+
+    Neither OpenVINO nor LiteRT has what Keras's own bicubic Resizing is made of.
+    """
+    height, width, channels = x.shape[1:]
+    x = keras.layers.Reshape((height, width * channels), name="resizing_rows")(x)
+    x = keras.ops.matmul(_bicubic_weights(height, size), x)
+    x = keras.layers.Reshape((size, width, channels), name="resizing_columns")(x)
+    return keras.ops.matmul(_bicubic_weights(width, size), x)
+
+
+def _bicubic_weights(side: int, size: int) -> np.ndarray:
+    """What each of `side` pixels in a row adds to each of `size`, (size, side): Pillow's own, of unit vectors."""
+    units = Image.fromarray(np.eye(side, dtype=np.float32))
+    return np.asarray(units.resize((side, size), Image.Resampling.BICUBIC))
 
 
 def _head_layers(cfg: Head, classes: int, images: int) -> list[Callable[[Any], Any]]:

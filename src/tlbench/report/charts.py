@@ -20,7 +20,8 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import FixedLocator, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from tlbench.base.console import ORANGE, PALETTE, PURPLE, SKY, printable
+from tlbench.base.console import ORANGE, PALETTE, PURPLE, SKY
+from tlbench.base.text import printable
 from tlbench.runs import fonts, plots
 
 Line = tuple[int, str, Sequence[tuple[float, float]]]  # number of the row, its name, (x, y)

@@ -14,8 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tlbench.base import console
 from tlbench.base.files import CsvLines, inert
+from tlbench.base.text import printable
 from tlbench.report.rows import Row
 from tlbench.runs.published import FIGURES as PUBLISHED
 from tlbench.runs.published import NOT_COMPARED, TOLERANCE
@@ -256,7 +256,7 @@ def _markdown(cells: Sequence[str]) -> str:
 
 def _as_text(name: str) -> str:
     """A name in Markdown: what would be a link, an image, HTML or emphasis in it stays text."""
-    return ACTIVE.sub(r"\\\g<0>", console.printable(" ".join(name.split())))
+    return ACTIVE.sub(r"\\\g<0>", printable(" ".join(name.split())))
 
 
 def comma_separated(rows: Sequence[Row]) -> str:

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from tlbench.base import console
 from tlbench.base.files import atomic
+from tlbench.base.text import printable
 from tlbench.runs import fonts
 
 STYLE = {
@@ -221,5 +222,5 @@ def longest(names: Sequence[str]) -> int:
 
 
 def _short(name: str) -> str:
-    name = console.printable(name)
+    name = printable(name)
     return name if len(name) <= 24 else name[:23] + "…"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from tlbench.base import console
 from tlbench.base.errors import RunError
+from tlbench.base.text import printable
 from tlbench.config.identity import SEED, but_for_seed, flat
 from tlbench.runs import layout, published
 from tlbench.runs.run import Run, resume_command
@@ -121,9 +121,9 @@ def read(folder: Path) -> Result:
         settings = _settings(run)
         metrics = _metrics(run) if run.status == "completed" else {}
     except RunError as error:
-        return Result(folder, "damaged", console.printable(error)[:LONGEST])
+        return Result(folder, "damaged", printable(error)[:LONGEST])
     status = "killed" if run.killed else run.status
-    reason = console.printable(_reason(run, status))[:LONGEST]
+    reason = printable(_reason(run, status))[:LONGEST]
     return Result(folder, status, reason, settings, run.manifest, metrics)
 
 

@@ -11,6 +11,7 @@ from tlbench.base.errors import RunError
 from tlbench.config.schema import Config
 from tlbench.data import augmentations, datasets
 from tlbench.data.datasets import Dataset
+from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.features import frozen
 from tlbench.networks import classifiers, hardware
@@ -60,7 +61,7 @@ def _carry_out(
     augmentations.check(cfg)
     trackers.check(cfg)
     classifiers.check_layers(cfg)
-    dataset = datasets.load(cfg.data, cfg.backbone.image_size, given)
+    dataset = datasets.load(cfg.data, Resize.of(cfg), given)
     classifier = _classifier(cfg, dataset)
     stages.check(classifier, cfg)
     precision = decided.precision or hardware.training_precision(

@@ -18,12 +18,12 @@ def tiny(cfg):
     return network
 
 
-def stripes(cfg, image_size):
+def stripes(cfg, resize):
     """A data source: images, labels and names of classes, which tlbench splits."""
     from tlbench.data.images import ArrayImages
     from tlbench.data.sources import Contents
 
-    del image_size  # these have a size of their own
+    del resize  # these have a size of their own
     labels = np.arange(cfg.arguments.get("count", 200)) % 2
     noise = np.random.default_rng(0).integers(0, 60, (len(labels), 16, 16, 3), dtype=np.uint8)
     noise[labels == 0, ::2] += 150  # across

@@ -1,7 +1,8 @@
 """The verbs, a file each: what it is about, its parser, its call and what is shown of the result.
 
 A verb's module has ABOUT, EXAMPLE, `run(words) -> exit code` and `candidates(words)`, what Tab offers for the last
-of the words after the verb. It imports at its top only what answers at once: no TensorFlow.
+of the words after the verb. Help and Tab import every one of them: what a verb works with, and shows its result by,
+is imported where it is used.
 """
 
 import importlib

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tlbench.base.text import printable
 from tlbench.cli import quiet, signals
 
 ABOUT = "which backbone suits your pictures, and are they enough: a table in minutes"
@@ -45,10 +46,10 @@ def run(words: list[str]) -> int:
 
 
 def candidates(words: list[str]) -> list[str]:
-    from tlbench.cli import hydra
-
     if words[-1].startswith("-"):
         return _parser().candidates(words)
+    from tlbench.cli import hydra
+
     return hydra.candidates(words)
 
 
@@ -113,7 +114,7 @@ def _show(rows: Sequence[Any], folder: Path, words: Sequence[str]) -> None:
     for name in data:
         console.out.print(table.table(rows, name))
         for line in table.sentences(rows, name):
-            console.out.print(Text(console.printable(line)))
+            console.out.print(Text(printable(line)))
         console.out.print()
     if len(data) > 1:
         console.out.print(Text(table.ranks(rows)))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tlbench.base import console
 from tlbench.base.errors import ConfigError
+from tlbench.base.text import printable
 from tlbench.cli.arguments import Parser
 
 ABOUT = "list the frozen features on disk, or remove some"
@@ -14,6 +14,7 @@ def run(words: list[str]) -> int:
     asked = _parser().parse_args(words)
     if asked.prune is not None and asked.prune < 0:
         raise ConfigError(f"--prune {asked.prune} is not valid. Expected at least 0.")
+    from tlbench.base import console
     from tlbench.config.compose import features_folder
     from tlbench.features.housekeeping import clear, listing, prune
 
@@ -23,7 +24,7 @@ def run(words: list[str]) -> int:
         freed = sum(entry.size for entry in emptied.removed) / 2**20
         console.out.print(f"removed {len(emptied.removed)} entries, {freed:,.1f} MiB")
         for line in emptied.left:
-            text = f"left {console.printable(line)}"
+            text = f"left {printable(line)}"
             console.err.print(text, style="warn", markup=False, soft_wrap=True)
     console.out.print(listing(folder))
     return 0

@@ -3,15 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
-
-from tlbench.base import console
-from tlbench.base.columns import Column, FittedTable
+from tlbench.base.text import printable
 from tlbench.cli import quiet
 from tlbench.cli.arguments import RunParser
-from tlbench.runs import metrics
-from tlbench.runs.run import Run
 
 ABOUT = "a finished run on its test images again, or on others of its classes"
 EXAMPLE = "tlbench evaluate outputs/RUN"
@@ -22,6 +16,9 @@ SHOWN_CLASSES, SHOWN_PAIRS = 20, 10
 def run(words: list[str]) -> int:
     """0: the record is repeated, or there is none; 1: it is not, or the figures could not be written."""
     asked = _parser().parse_intermixed_args(words)
+    from tlbench.base import console
+    from tlbench.runs.run import Run
+
     finished = Run.finished(Path(asked.run))
     quiet.import_tensorflow()
     from tlbench.inference.evaluate import evaluate
@@ -57,6 +54,10 @@ def _parser() -> RunParser:
 
 
 def _show(results: dict[str, Any], comparison: Any) -> None:
+    from rich.text import Text
+
+    from tlbench.base import console
+
     console.out.print(_figures(results))
     console.out.print(_classes_table(results["per_class"]))
     if results["most_confused"]:
@@ -65,7 +66,11 @@ def _show(results: dict[str, Any], comparison: Any) -> None:
     console.out.print(Text(comparison.text), style="warn" if comparison.explained else style)
 
 
-def _figures(results: dict[str, Any]) -> Table:
+def _figures(results: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    from tlbench.runs import metrics
+
     grid = Table.grid(padding=(0, 2))
     rows = {
         "test images": f"{results['test_images']:,}",
@@ -83,8 +88,10 @@ def _figures(results: dict[str, Any]) -> Table:
     return grid
 
 
-def _classes_table(per_class: dict[str, dict[str, Any]]) -> FittedTable:
+def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
     """Classes with the least F1 first; those without test images are left out."""
+    from tlbench.base.columns import Column, FittedTable
+
     tested = [(name, c) for name, c in per_class.items() if c["images"]]
     tested.sort(key=lambda item: item[1]["f1"] or 0.0)
     more = len(tested) - SHOWN_CLASSES
@@ -99,11 +106,13 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> FittedTable:
     rows = []
     for name, c in tested[:SHOWN_CLASSES]:
         figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
-        rows.append([console.printable(name), *figures, f"{c['images']:,}"])
+        rows.append([printable(name), *figures, f"{c['images']:,}"])
     return FittedTable(columns, rows, title="classes, the worst first", caption=caption)
 
 
-def _pairs_table(pairs: list[dict[str, Any]]) -> FittedTable:
+def _pairs_table(pairs: list[dict[str, Any]]) -> Any:
+    from tlbench.base.columns import Column, FittedTable
+
     columns = [
         Column("true", path=True),
         Column("taken for", path=True),
@@ -112,6 +121,6 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> FittedTable:
     ]
     rows = []
     for pair in pairs[:SHOWN_PAIRS]:
-        names = (console.printable(pair["true"]), console.printable(pair["predicted"]))
+        names = (printable(pair["true"]), printable(pair["predicted"]))
         rows.append([*names, f"{pair['images']:,}", f"{pair['share']:.0%}"])
     return FittedTable(columns, rows, title="most confused")

@@ -5,15 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
-from tlbench.base import console
-from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import ConfigError
 from tlbench.cli import quiet
 from tlbench.cli.arguments import RunParser
 from tlbench.inference.formats import FORMATS, parse_formats
-from tlbench.runs.run import Run
 
 ABOUT = "a finished run's model for another runtime, checked in that runtime"
 EXAMPLE = "tlbench export outputs/RUN --format onnx,openvino"
@@ -30,6 +25,8 @@ def run(words: list[str]) -> int:
     for flag, limit in (("tolerance", asked.tolerance), ("accuracy-loss", asked.accuracy_loss)):
         if not 0 <= limit <= 1:
             raise ConfigError(f"--{flag} {limit} is not valid. Expected 0 to 1.")
+    from tlbench.runs.run import Run
+
     finished = Run.finished(Path(asked.run))
     quiet.import_tensorflow()
     from tlbench.inference.export import Limits, export
@@ -82,6 +79,8 @@ def _parser() -> RunParser:
 
 def _show(exports: Sequence[Any]) -> None:
     """The table, what quantizing costs, and where the kept ones are."""
+    from tlbench.base import console
+
     console.out.print(_table(exports))
     for one in exports:
         if one.form.quantized:
@@ -92,18 +91,20 @@ def _show(exports: Sequence[Any]) -> None:
             console.out.print("kept", console.path(one.folder / one.form.file), soft_wrap=True)
 
 
-COLUMNS = (
-    Column("format"),
-    Column("difference", "right", rank=1),
-    Column("same class", "right", rank=4),
-    Column("accuracy", "right", rank=2),
-    Column("size", "right", rank=3),
-    Column("latency", "right", rank=5),
-    Column(""),
-)
+def _table(exports: Sequence[Any]) -> Any:
+    from rich.text import Text
 
+    from tlbench.base.columns import Column, FittedTable
 
-def _table(exports: Sequence[Any]) -> FittedTable:
+    columns = (
+        Column("format"),
+        Column("difference", "right", rank=1),
+        Column("same class", "right", rank=4),
+        Column("accuracy", "right", rank=2),
+        Column("size", "right", rank=3),
+        Column("latency", "right", rank=5),
+        Column(""),
+    )
     parity = exports[0].parity
     rows: list[list[str | Text]] = [
         [
@@ -120,4 +121,4 @@ def _table(exports: Sequence[Any]) -> FittedTable:
     caption = (
         f"the model itself: accuracy {parity.accuracy_of_model:.4f} on {parity.images} test images"
     )
-    return FittedTable(COLUMNS, rows, caption=caption)
+    return FittedTable(columns, rows, caption=caption)

@@ -2,15 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tlbench.base import console
 from tlbench.base.errors import ConfigError, DataError
-from tlbench.cli import quiet, sinks
+from tlbench.base.text import printable
+from tlbench.cli import quiet
 from tlbench.cli.arguments import RunParser
-from tlbench.data import pictures
-from tlbench.inference import predict
-from tlbench.runs.run import Run
+
+if TYPE_CHECKING:
+    from tlbench.runs.run import Run
 
 ABOUT = "what a finished run takes image files for"
 EXAMPLE = "tlbench predict outputs/RUN photos/ --csv predictions.csv"
@@ -23,6 +23,12 @@ def run(words: list[str]) -> int:
     asked = _parser().parse_intermixed_args(words)
     if asked.top < 1:
         raise ConfigError(f"--top {asked.top} is not valid. Expected at least 1.")
+    from tlbench.base import console
+    from tlbench.cli import sinks
+    from tlbench.data import pictures
+    from tlbench.inference import predict
+    from tlbench.runs.run import Run
+
     sinks.check_targets(asked.json, asked.csv)
     finished = Run.finished(Path(asked.run))
     found = predict.find(asked.paths)
@@ -30,7 +36,7 @@ def run(words: list[str]) -> int:
     if left_out := pictures.left_out(found.others):
         log.warning("%s", left_out)
     for problem in problems:
-        log.warning("%s", console.printable(problem))
+        log.warning("%s", printable(problem))
     if not paths:
         raise DataError(
             "There is no image to classify. Name image files or folders that hold some."
@@ -44,10 +50,12 @@ def run(words: list[str]) -> int:
     return 1 if unreadable or found.missed else 0
 
 
-def _classified(run: Run, paths: list[Path], asked: Any) -> int:
+def _classified(run: "Run", paths: list[Path], asked: Any) -> int:
     """Classify files into the sinks that were asked for; how many could not be read."""
     quiet.import_tensorflow()
-    from tlbench.inference import loaded
+    from tlbench.base import console
+    from tlbench.cli import sinks
+    from tlbench.inference import loaded, predict
 
     classifier = loaded.load(run, "auto")
     top, unreadable = min(asked.top, len(run.class_names)), 0
@@ -57,7 +65,7 @@ def _classified(run: Run, paths: list[Path], asked: Any) -> int:
     ):
         for predictions, wrong in predict.predicted(classifier, paths, top):
             for line in wrong:
-                log.warning("%s", console.printable(line))
+                log.warning("%s", printable(line))
             for prediction in predictions:
                 for target in targets:
                     target.add(prediction)

@@ -3,17 +3,17 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tlbench.base import console, files
 from tlbench.base.errors import ConfigError, RunError, suggest
 from tlbench.cli.arguments import OUTPUTS, Parser
-from tlbench.report import comparison, rows, tables
-from tlbench.report.comparison import Comparison
-from tlbench.report.rows import Row
-from tlbench.runs import layout, results
+from tlbench.runs import layout
 from tlbench.runs.published import TOLERANCE
-from tlbench.runs.results import Result
+
+if TYPE_CHECKING:
+    from tlbench.report.comparison import Comparison
+    from tlbench.report.rows import Row
+    from tlbench.runs.results import Result
 
 ABOUT = "set finished runs in one table, beside the published one"
 EXAMPLE = "tlbench report --sort evaluation --html report.html"
@@ -39,6 +39,9 @@ FORMATS = ("markdown", "csv", "json")
 def run(words: list[str]) -> int:
     """0: shown; 1: the check failed, or some of the runs cannot be read."""
     asked = parse(words)
+    from tlbench.base import console
+    from tlbench.report import comparison, rows, tables
+
     found = _collect(asked)
     table = rows.rows(rows.where(found, asked.where), merge=not asked.each)
     if not table:
@@ -121,6 +124,8 @@ def _parser() -> Parser:
 
 def parse(words: list[str]) -> Any:
     """The words after `report`. Raises ConfigError for what does not fit."""
+    from tlbench.base import files
+
     asked = _parser().parse_args(words)
     for name in FORMATS:
         if (file := getattr(asked, name)) and file != "-" and files.is_stdout(Path(file)):
@@ -156,11 +161,14 @@ def _check_file(name: str, file: str | None) -> None:
         raise ConfigError(f"--{name} {file}: the folder {path.parent} does not exist.")
 
 
-def _collect(asked: Any) -> list[Result]:
+def _collect(asked: Any) -> "list[Result]":
     """The runs below the paths; without paths those to compare, or outputs/.
 
     Raises RunError when there is none, or none of them can be read.
     """
+    from tlbench.report import tables
+    from tlbench.runs import results
+
     paths = asked.paths or [OUTPUTS]
     folders = [Path(name) for name in asked.compare or () if layout.is_run(Path(name))]
     if not asked.paths and len(folders) == 2:
@@ -175,10 +183,12 @@ def _collect(asked: Any) -> list[Result]:
     return found
 
 
-def _compare(asked: Any, table: Sequence[Row], found: Sequence[Result]) -> Comparison | None:
+def _compare(asked: Any, table: "Sequence[Row]", found: "Sequence[Result]") -> "Comparison | None":
     """What --compare asks for, by names in the table or folders."""
     if not asked.compare:
         return None
+    from tlbench.report import comparison, rows
+
     chosen = []
     for name in asked.compare:
         row = comparison.pick(table, name) or comparison.pick(rows.rows(found, merge=False), name)
@@ -190,8 +200,10 @@ def _compare(asked: Any, table: Sequence[Row], found: Sequence[Result]) -> Compa
     return comparison.compare(*chosen)
 
 
-def _texts(asked: Any, table: Sequence[Row], compared: Comparison | None) -> dict[str, str]:
+def _texts(asked: Any, table: "Sequence[Row]", compared: "Comparison | None") -> dict[str, str]:
     """File ("-": stdout) -> what belongs there; all of it is made before any is written."""
+    from tlbench.report import tables
+
     texts = {}
     if asked.markdown:
         texts[asked.markdown] = tables.markdown(table, asked.tolerance)
@@ -208,6 +220,8 @@ def _texts(asked: Any, table: Sequence[Row], compared: Comparison | None) -> dic
 
 
 def _write(texts: dict[str, str]) -> None:
+    from tlbench.base import console, files
+
     for file, text in texts.items():
         if file == "-":
             sys.stdout.write(text.encode("utf-8", "replace").decode())
@@ -217,8 +231,11 @@ def _write(texts: dict[str, str]) -> None:
             console.err.print(f"wrote {file}", style="hint", markup=False, soft_wrap=True)
 
 
-def _passes(table: Sequence[Row], tolerance: float) -> bool:
+def _passes(table: "Sequence[Row]", tolerance: float) -> bool:
     """Say how the rows of the report's configurations stand. None to compare is no pass."""
+    from tlbench.base import console
+    from tlbench.report import tables
+
     verdicts = {row.name: row.verdict(tolerance) for row in table}
     compared = {name: misses for name, misses in verdicts.items() if misses is not None}
     failed = [f"{name} ({tables.missed(misses)})" for name, misses in compared.items() if misses]

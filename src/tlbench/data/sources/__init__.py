@@ -1,6 +1,6 @@
 """Where images come from: each source a name at the seam `sources`, ours and those of others.
 
-A source is a module, or anything else, with `read(cfg, image_size) -> Contents`; a plain function is its `read`.
+A source is a module, or anything else, with `read(cfg, resize) -> Contents`; a plain function is its `read`.
 It may have `check(cfg)`, which refuses at once what cannot be read, and `class_names(cfg)`, the classes in label
 order before an image is read.
 """
@@ -15,6 +15,7 @@ from tlbench.base import registry
 from tlbench.config.schema import Data
 from tlbench.data import index
 from tlbench.data.images import Images
+from tlbench.data.resize import Resize
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ class Contents:
         return cls(images, np.asarray(labels).astype(np.int64).ravel(), part, names)
 
 
-def read(cfg: Data, image_size: int) -> Contents:
-    """What the source of a configuration holds; image_size: pixels that files are resized to."""
+def read(cfg: Data, resize: Resize) -> Contents:
+    """What the source of a configuration holds; resize: of image files."""
     source = _source(cfg)
-    return getattr(source, "read", source)(cfg, cfg.image_size or image_size)
+    return getattr(source, "read", source)(cfg, resize)
 
 
 def check(cfg: Data) -> None:
@@ -62,7 +63,7 @@ def class_names(cfg: Data) -> list[str]:
     source = _source(cfg)
     if tell := getattr(source, "class_names", None):
         return list(tell(cfg))
-    return list(read(cfg, cfg.image_size or 1).class_names or [])
+    return list(read(cfg, Resize(cfg.image_size or 1, cfg.resize, "bilinear")).class_names or [])
 
 
 def _source(cfg: Data) -> Any:

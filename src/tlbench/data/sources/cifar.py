@@ -11,6 +11,7 @@ from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
 from tlbench.data.images import ArrayImages
 from tlbench.data.index import existing
+from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,9 @@ class Cifar:
     key: str
     loader: str  # of keras.datasets
 
-    def read(self, cfg: Data, image_size: int) -> Contents:
+    def read(self, cfg: Data, resize: Resize) -> Contents:
         """32 x 32 RGB in 0-255, in the official split; from data.root, or through Keras."""
-        del image_size
+        del resize
         parts = _official(existing(cfg.root), self) if cfg.root else _downloaded(self, cfg)
         pixels = np.concatenate([parts["train"][0], parts["test"][0]])
         labels = np.concatenate([parts["train"][1], parts["test"][1]]).astype(np.int64).ravel()

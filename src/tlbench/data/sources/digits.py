@@ -4,12 +4,13 @@ import numpy as np
 
 from tlbench.config.schema import Data
 from tlbench.data.images import ArrayImages
+from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 
 
-def read(cfg: Data, image_size: int) -> Contents:
+def read(cfg: Data, resize: Resize) -> Contents:
     """8 x 8 gray in 0-16, brought to RGB in 0-255."""
-    del cfg, image_size
+    del cfg, resize
     from sklearn.datasets import load_digits
 
     digits = load_digits()

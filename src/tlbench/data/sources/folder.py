@@ -8,6 +8,7 @@ from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
 from tlbench.data import images, index
 from tlbench.data.index import check, class_names
+from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 
 __all__ = ["check", "class_names", "read"]
@@ -15,16 +16,14 @@ __all__ = ["check", "class_names", "read"]
 log = logging.getLogger(__name__)
 
 
-def read(cfg: Data, image_size: int) -> Contents:
+def read(cfg: Data, resize: Resize) -> Contents:
     """One folder a class, or a folder a split with one folder a class each."""
     found = index.listed(cfg)
     paths = found.paths
     log.info("Reading %s images in %d classes", f"{len(paths):,}", len(found.class_names))
     if found.left_out:
         log.warning("%s", found.left_out)
-    table, good, unreadable = images.read(
-        paths, image_size, cfg.resize, cfg.memory_limit_gb * 2**30
-    )
+    table, good, unreadable = images.read(paths, resize, cfg.memory_limit_gb * 2**30)
     unreadable = [*found.unreadable, *unreadable]
     if unreadable and cfg.unreadable == "refuse":
         raise DataError(

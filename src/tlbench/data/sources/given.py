@@ -11,19 +11,20 @@ from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
 from tlbench.data import images
 from tlbench.data.images import ArrayImages, Images
+from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 
 
-def read(cfg: Data, image_size: int) -> Contents:
+def read(cfg: Data, resize: Resize) -> Contents:
     """Raises DataError: what was given to one call is not there for another command."""
-    del cfg, image_size
+    del cfg, resize
     raise DataError(
         "This run was trained on images that were given in Python, and no file has them. Name others of the same "
         "classes: data=image_folder data.root=..."
     )
 
 
-def contents(given: Any, labels: Sequence[Any], cfg: Data, image_size: int) -> Contents:
+def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Contents:
     """Images with their labels as a source would have read them.
 
     given: (images, height, width, 3) or (images, height, width), values 0-255; or paths of image files; labels:
@@ -37,9 +38,7 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, image_size: int) -> C
     names = cfg.class_names or [str(kind) for kind in kinds]
     if len(given) and isinstance(given[0], str | os.PathLike):
         paths = [Path(path) for path in given]
-        table, good, unreadable = images.read(
-            paths, image_size, cfg.resize, cfg.memory_limit_gb * 2**30
-        )
+        table, good, unreadable = images.read(paths, resize, cfg.memory_limit_gb * 2**30)
         if unreadable and cfg.unreadable == "refuse":
             raise DataError(f"{len(unreadable)} images cannot be read, the first: {unreadable[0]}")
         part = np.full(len(good), "", dtype="U10")

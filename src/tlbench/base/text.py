@@ -1,0 +1,14 @@
+"""Names from outside as text that can be shown anywhere."""
+
+import os
+from pathlib import Path
+
+JOINERS = "\u200c\u200d"  # they draw nothing and do nothing, and words of some scripts need them
+
+
+def printable(name: object) -> str:
+    """A path or a name as one line of text that does nothing to a terminal."""
+    text = os.fsencode(name).decode("utf-8", "replace") if isinstance(name, Path) else str(name)
+    return "".join(
+        c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
