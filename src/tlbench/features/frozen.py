@@ -1,5 +1,6 @@
 """Features of a frozen backbone for a data set: which engine, in which precision, from the cache."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlbench.base import kept
 from tlbench.config.schema import Config
 from tlbench.data import augmentations
 from tlbench.data.augmentations import AS_IT_IS
@@ -19,7 +21,7 @@ from tlbench.features import engines, precisions
 from tlbench.features.housekeeping import prune
 from tlbench.features.store import Store
 from tlbench.networks.classifiers import Classifier
-from tlbench.networks.hardware import Machine, enough_memory, keras, tf
+from tlbench.networks.hardware import Machine, enough_memory, tf
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ def _compute(
     network = classifier.features
     rows = np.sort(np.concatenate(list(dataset.splits.values())))
     engine, why = engines.choose(cfg.features.engine, machine)
-    recipe = _recipe(network, engine, machine, dataset.images.decoding)
+    recipe = _recipe(classifier, engine, machine, dataset.images.decoding)
     chosen, measured = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, measured["reason"])
 
@@ -101,9 +103,8 @@ def _compute(
         **{"engine": engine, "precision": chosen, "features": width},
     }
 
-    def get(table: Images, view: str) -> tuple[np.ndarray, int]:
-        whole = {**recipe, "precision": chosen, "view": view}
-        return Store(root, whole, width, {**about, "view": view}).get(
+    def get(store: Store, table: Images) -> tuple[np.ndarray, int]:
+        return store.get(
             table,
             rows,
             compute=lambda: engines.build(engine, network, chosen, machine, size).run,
@@ -113,17 +114,33 @@ def _compute(
 
     views, computed = [], 0
     for view, table in _views(cfg.augment, dataset.images).items():
-        found, anew = get(table, view)
+        whole = {**recipe, "precision": chosen, "view": view}
+        store = Store(root, whole, width, {**about, "view": view})
+        found, anew = _once(store, dataset, functools.partial(get, store, table))
         views.append(found)
         computed += anew
     prune(root, cfg.features.limit_gb * 2**30)
-    reused = len(rows) * len(views) - computed
     facts = {
         **{"engine": engine, "precision": chosen, **measured},
-        **{"images_computed": computed, "images_reused": reused},
+        **{"images_computed": computed, "images_reused": len(rows) * len(views) - computed},
         "seconds": time.perf_counter() - began,
     }
     return Features(views, _position(rows, len(dataset.images)), facts)
+
+
+def _once(
+    store: Store, dataset: Dataset, get: Callable[[], tuple[np.ndarray, int]]
+) -> tuple[np.ndarray, int]:
+    """Features as jobs of one process keep them, and how many of them this job had to compute."""
+    computed = 0
+
+    def make() -> np.ndarray:
+        nonlocal computed
+        features, computed = get()
+        features.flags.writeable = False
+        return features
+
+    return kept.once(("features", store.folder, dataset.sha256), make), computed
 
 
 def _position(rows: np.ndarray, images: int) -> np.ndarray:
@@ -132,11 +149,12 @@ def _position(rows: np.ndarray, images: int) -> np.ndarray:
     return position
 
 
-def _recipe(network: keras.Model, engine: str, machine: Machine, decoding: str) -> dict[str, Any]:
+def _recipe(classifier: Classifier, engine: str, machine: Machine, decoding: str) -> dict[str, Any]:
     """All but precision and view that decides the features of an image, and nothing that does not."""
+    key = ("fingerprint", classifier.backbone)
     packages = {"keras", "tensorflow", engine}  # TensorFlow makes the graph that the engine runs
     return {
-        "network": engines.fingerprint(network),
+        "network": kept.once(key, lambda: engines.fingerprint(classifier.features)),
         "decoding": decoding,
         "engine": engine,
         "engines": engines.VERSION,

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tlbench.base import stopping
+from tlbench.base import kept, stopping
 from tlbench.base.errors import RunError
 from tlbench.config.schema import Config
 from tlbench.data import augmentations, datasets
+from tlbench.data.datasets import Dataset
 from tlbench.data.sources import Contents
 from tlbench.features import frozen
 from tlbench.networks import classifiers, hardware
@@ -58,7 +59,7 @@ def _carry_out(
     augmentations.check(cfg)
     trackers.check(cfg)
     classifiers.check_layers(cfg)
-    dataset = datasets.load(cfg.data, cfg.backbone.image_size, given)
+    dataset = _dataset(cfg, given)
     classifier = classifiers.build(cfg, dataset.images.shape, len(dataset.class_names))
     stages.check(classifier, cfg)
     precision = decided.precision or hardware.training_precision(
@@ -82,6 +83,13 @@ def _carry_out(
         results.write(trainer, found)
         tracking.end(found)
     return Run.open(run.folder)
+
+
+def _dataset(cfg: Config, given: Contents | None) -> Dataset:
+    size = cfg.backbone.image_size
+    if given is not None:
+        return datasets.load(cfg.data, size, given)
+    return kept.once(("dataset", repr(cfg.data), size), lambda: datasets.load(cfg.data, size))
 
 
 @contextlib.contextmanager
