@@ -637,7 +637,7 @@ def test_the_key_covers_decoding_and_versions(monkeypatch: pytest.MonkeyPatch) -
     network = features_network()
 
     def key(decoding: str = "crop to 8, decoding 2, Pillow 13") -> dict[str, Any]:
-        return frozen._recipe(network, "tensorflow", CPU, decoding)
+        return frozen._recipe(engines.fingerprint(network), "tensorflow", CPU, decoding)
 
     assert key() == key()
     assert key("crop to 8, decoding 2, Pillow 14") != key()

@@ -1,6 +1,8 @@
 """Classifiers: the report's parameter counts, every backbone, preprocessing inside the model."""
 
+import gc
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import pytest
 from PIL import Image
 
 from helpers import MOBILENET, Answer, make_config
+from tlbench.base import kept
 from tlbench.base.errors import ConfigError
 from tlbench.config import compose
-from tlbench.networks import classifiers
+from tlbench.networks import classifiers, hardware
 from tlbench.networks.classifiers import Classifier
-from tlbench.networks.hardware import keras
+from tlbench.networks.hardware import gradient_registry, keras
 
 BACKBONES = sorted(
     path.stem
@@ -154,3 +157,42 @@ def test_a_saved_classifier_is_plain_keras(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         built.predict(pixels, verbose=0), loaded.predict(pixels, verbose=0)
     )
+
+
+def test_a_backbone_that_is_kept_is_as_if_it_were_built_anew() -> None:
+    """Another job's head is not held by it, and what it draws is drawn from the job's own seed."""
+    pixels = keras.Input((8, 8, 3))
+    maps = keras.layers.Dropout(0.1)(keras.layers.Conv2D(4, 3)(pixels))
+    keras.Model(pixels, maps).save("dropping.keras")
+
+    def built(seed: int) -> Classifier:
+        words = ("backbone=file", "backbone.weights=dropping.keras", "backbone.image_size=8")
+        cfg = make_config("data=digits", *words, "trainable=false", f"seed={seed}")
+        return classifiers.build(cfg, (8, 8, 3), 10)
+
+    alone = built(1)
+    with kept.between_jobs():
+        before = built(0)
+        backbone, head = before.backbone, weakref.ref(before.head.layers[-1])
+        del before
+        again = built(1)
+        gc.collect()
+    assert head() is None
+    assert again.backbone is backbone
+    assert built(1).backbone is not backbone
+    assert again.model.get_config() == alone.model.get_config()
+    pairs = zip(again.model.variables, alone.model.variables, strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+
+
+def test_nothing_is_left_of_a_network_that_was_trained() -> None:
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    network.compile("sgd", "mse")
+    network.fit(np.zeros((4, 2)), np.zeros((4, 3)), verbose=0)
+    layer = weakref.ref(network.layers[0])
+    assert any(name.startswith("CustomGradient-") for name in gradient_registry.list())
+    del network
+    hardware.forget_networks()
+    gc.collect()
+    assert layer() is None
+    assert not any(name.startswith("CustomGradient-") for name in gradient_registry.list())

@@ -6,16 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
 
 from helpers import MOBILENET, TINY, Answer
 from tlbench.report import page, rows
 from tlbench.runs.run import Run
-from tlbench.sweep import jobs, table
+from tlbench.sweep import table, workers
 
 Command = Callable[..., Answer]
 
@@ -38,6 +41,27 @@ def test_jobs_share_features_and_end_in_one_table(tlbench: Command) -> None:
     assert Path("sweep/curves.png").is_file()
     assert Path("sweep/report.html").is_file()
     assert all(len(line) <= 80 for line in answer.out.splitlines())
+
+
+def test_hydras_sweepers_learn_each_jobs_validation_accuracy(
+    tlbench: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our launcher and by another; of a job that was done before, too."""
+    returned: list[JobReturn] = []
+    for launcher in Plugins.instance().discover(Launcher):
+        own = launcher.launch
+
+        def launch(self: Any, *jobs: Any, own: Any = own, **numbers: Any) -> Any:
+            returned.extend(found := own(self, *jobs, **numbers))
+            return found
+
+        monkeypatch.setattr(launcher, "launch", launch)
+    shutil.copytree(tiny_run, "sweep/0")
+    accuracy = Run.open(tiny_run).metrics["val_accuracy"]
+    for name in ("tlbench", "basic"):
+        words = (*TINY, "hydra.sweep.dir=sweep", f"hydra/launcher={name}")
+        assert tlbench("train", "--multirun", *words).code == 0
+    assert [job.return_value for job in returned] == [accuracy, accuracy]
 
 
 def test_a_job_that_fails_is_a_row_and_a_second_try_does_the_rest(tlbench: Command) -> None:
@@ -173,14 +197,6 @@ def test_another_launcher_goes_on_with_a_sweep_too(
 
 def test_a_job_imports_nothing_from_the_working_folder() -> None:
     Path("tlbench.py").write_text("raise SystemExit('somebody else')")
-    done = subprocess.run([*jobs.PYTHON, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("tlbench ")
-
-
-def test_a_job_that_starts_as_the_sweep_ends_is_told_so() -> None:
-    command = [sys.executable, "-c", "import sys; sys.stdin.read()"]  # until its stdin is closed
-    job = jobs.Job(0, [], Path("0"), "job", command, completed=False)
-    ending = threading.Event()
-    ending.set()
-    jobs._run(job, ending, several=False)
-    assert job.exit_code == 0
+    command = b'["--version"]\n'
+    done = subprocess.run(workers.PYTHON, input=command, capture_output=True, check=True)
+    assert done.stdout.startswith(b"tlbench ")

@@ -6,7 +6,7 @@ import pytest
 from helpers import MOBILENET, make_config, resize_to
 from tlbench.base.draws import reseed, seed_for
 from tlbench.data import augmentations, datasets
-from tlbench.features import frozen
+from tlbench.features import engines, frozen
 from tlbench.networks import batch_norm, classifiers
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, keras, prepare, tf
@@ -113,7 +113,9 @@ def test_features_in_tf32_are_no_features_in_float32() -> None:
         prepare("cpu", 0, repeatable=repeatable)
         for device in ("cpu", "gpu"):
             machine = Machine(device, "any", bfloat16=False, jit_compile=False)
-            recipes.append(frozen._recipe(network, "tensorflow", machine, "none"))
+            recipes.append(
+                frozen._recipe(engines.fingerprint(network), "tensorflow", machine, "none")
+            )
     prepare("cpu", 0)
     exact, exact_gpu, cpu, tf32 = recipes
     assert exact == cpu

@@ -28,7 +28,8 @@ from tlbench.config.words import PATHS, TEMPLATES, for_hydra, path_of, setting
 from tlbench.runs import layout
 from tlbench.sweep import folders
 
-Job = Callable[[Config, Path, list[str]], None]  # configuration, run folder, typed overrides
+# Configuration, run folder, typed overrides -> what one of Hydra's sweepers may optimise, if there is such.
+Job = Callable[[Config, Path, list[str]], float | None]
 
 
 def run(words: list[str], job: Job) -> None:
@@ -64,10 +65,10 @@ def run(words: list[str], job: Job) -> None:
         raise failures[0]
 
 
-def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], None]:
+def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], float | None]:
     """What Hydra calls with a composed configuration; an error of the job is kept in `failures`."""
 
-    def task(composed: DictConfig) -> None:
+    def task(composed: DictConfig) -> float | None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         folders.remove_empty(folder)  # it may lie among the pictures, and is no class
@@ -78,11 +79,12 @@ def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], None]:
             cfg = checks.load(composed)
             if hydra_config.mode != RunMode.RUN and layout.is_run(folder):
                 cfg.resume = str(folder)  # a sweep that goes on, by a launcher other than ours
-            job(cfg, folder, list(hydra_config.overrides.task))
+            return job(cfg, folder, list(hydra_config.overrides.task))
         except Exception as error:
             failures.append(error)  # Hydra would print its own lines about an error it sees
             if hydra_config.mode != RunMode.RUN:
                 raise  # a launcher other than ours learns of a failure this way
+            return None
         finally:
             folders.remove_empty(folder)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -56,9 +57,11 @@ class _Hearing:
         hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         numbers = [n for n in (*ENDING, signal.SIGUSR1) if n != signal.SIGHUP or hangs_up]
         is_job = JOB in os.environ
-        with self.taking([*numbers, *([PASSED_ON] if is_job else [])]):
-            if is_job:
-                threading.Thread(target=self._listen_to_sweep, daemon=True).start()
+        if not is_job:
+            with self.taking(numbers):
+                yield
+            return
+        with self.taking([*numbers, PASSED_ON]), self._sweep_heard():
             yield
 
     @contextlib.contextmanager
@@ -84,15 +87,30 @@ class _Hearing:
             return
         self.stopping.ask_to_end(signal.SIGTERM if number == PASSED_ON else number, at_once=again)
 
-    def _listen_to_sweep(self) -> None:
-        """Do what the sweep asks through the pipe that is this job's stdin.
+    @contextlib.contextmanager
+    def _sweep_heard(self) -> Iterator[None]:
+        """Listen to the sweep for the time of the block; what it says after that is for the next job here."""
+        until, over = os.pipe()
+        listener = threading.Thread(target=self._listen_to_sweep, args=(until,), daemon=True)
+        listener.start()
+        try:
+            yield
+        finally:
+            os.close(over)
+            listener.join()
+            os.close(until)
+
+    def _listen_to_sweep(self, until: int) -> None:
+        """Do what the sweep asks through the pipe that is this job's stdin, until another one is closed.
 
         The system closes the sweep's end of it however the sweep died, so no job is left behind that keeps its
         folder from the next try. Read without Python's buffer, whose lock a daemon would never return.
         """
-        while os.read(0, 1) == SAVE:
+        while until not in select.select([0, until], [], [])[0]:
+            if os.read(0, 1) != SAVE:
+                self._wake(PASSED_ON)
+                return
             self._wake(signal.SIGUSR1)
-        self._wake(PASSED_ON)
 
     def _wake(self, number: int) -> None:
         with self._hearing:

@@ -19,6 +19,11 @@ CARRIED_OUT = (
 # What a run that goes on may be given anew: its images and first weights are held against their digests.
 MOVABLE = (*CARRIED_OUT, "backbone.weights")
 SEED = "seed"  # runs that differ in it alone are one row of a table
+# In what jobs may differ that train heads on the same features of a frozen backbone.
+OF_A_HEAD = (
+    *("head", "optimizer", "schedule", "strategy", "epochs", "batch_size", "learning_rate", "seed"),
+    *("early_stopping", "tracker", "published", "resume", "n_jobs"),
+)
 
 
 def counts(setting: str) -> bool:
@@ -35,7 +40,23 @@ def config_hash(cfg: Config) -> str:
     identity = {key: value for key, value in flat(asdict(cfg)).items() if counts(key)}
     if cfg.backbone.weights_file:  # which one is told by its digest, wherever it lies
         identity["backbone.weights"] = "a file"
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(identity)
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def features_hash(cfg: Config) -> str | None:
+    """16 hexadecimal digits that jobs share which train heads on the same features; None where a backbone changes."""
+    frozen = all(stage.frozen for stage in cfg.strategy.stages)
+    if not frozen or not cfg.features.cache or cfg.batch_norm.statistics == "adapted":
+        return None
+    settings = flat(asdict(cfg))
+    shared = {key: value for key, value in settings.items() if not _among(key, OF_A_HEAD)}
+    if cfg.backbone.weights is None:
+        shared[SEED] = cfg.seed  # which draws them
+    return _digest(shared)
 
 
 def but_for_seed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,16 +44,15 @@ def fingerprint(network: keras.Model) -> str:
 
     The same in every process: Keras numbers the names of layers as it makes them, so no name counts.
     """
-    layers = json.dumps(nameless(network.get_config()), sort_keys=True)
-    sha = hashlib.sha256(layers.encode())
+    sha = hashlib.sha256(layers(network).encode())
     for variable in network.weights:
         sha.update(np.ascontiguousarray(variable.numpy()).data)
     return sha.hexdigest()
 
 
-def nameless(config: Any) -> Any:
-    """A network's configuration in which no name counts, nor what trains: equal for equal networks."""
-    return _nameless(config, {})
+def layers(network: keras.Model) -> str:
+    """A functional network's layers and how they are joined, as JSON: equal for equal networks."""
+    return json.dumps(_nameless(network.get_config(), {}), sort_keys=True)
 
 
 def _nameless(config: Any, numbers: dict[str, int]) -> Any:

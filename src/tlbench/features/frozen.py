@@ -1,5 +1,6 @@
 """Features of a frozen backbone for a data set: which engine, in which precision, from the cache."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tlbench.base import kept
 from tlbench.config.schema import Config
 from tlbench.data import augmentations
 from tlbench.data.augmentations import AS_IT_IS
@@ -114,7 +116,10 @@ def way(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine)
     with enough_memory(f"features.batch_size={size}"):
         network = classifier.features
         engine, why = engines.choose(cfg.features.engine, machine)
-        recipe = _recipe(network, engine, machine, dataset.images.decoding)
+        # The backbone is all that jobs of one process share of a classifier.
+        key = ("fingerprint", classifier.backbone)
+        fingerprint = kept.once(key, lambda: engines.fingerprint(network))
+        recipe = _recipe(fingerprint, engine, machine, dataset.images.decoding)
         chosen, facts = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, facts["reason"])
     return Way(
@@ -126,16 +131,21 @@ def compute(way: Way, dataset: Dataset, cfg: Config, rows: np.ndarray | None = N
     """The features of rows, None for every image of a split, from the cache where they are."""
     began = time.perf_counter()
     rows = np.sort(np.concatenate(list(dataset.splits.values())) if rows is None else rows)
+
+    def get(store: Store, table: Images) -> tuple[np.ndarray, int]:
+        return store.get(
+            table,
+            rows,
+            compute=lambda: way.build().run,
+            batch_size=way.size,
+            memory_limit_bytes=cfg.features.memory_limit_gb * 2**30,
+        )
+
     views, computed = [], 0
     with enough_memory(f"features.batch_size={way.size}"):
         for view, table in _views(cfg.augment, dataset.images).items():
-            found, anew = way.store(cfg, view).get(
-                table,
-                rows,
-                compute=lambda: way.build().run,
-                batch_size=way.size,
-                memory_limit_bytes=cfg.features.memory_limit_gb * 2**30,
-            )
+            store = way.store(cfg, view)
+            found, anew = _once(store, dataset, rows, functools.partial(get, store, table))
             views.append(found)
             computed += anew
     prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
@@ -169,17 +179,32 @@ def images_per_second(way: Way, dataset: Dataset, cfg: Config) -> float:
     return float(found["images_per_second"])
 
 
+def _once(
+    store: Store, dataset: Dataset, rows: np.ndarray, get: Callable[[], tuple[np.ndarray, int]]
+) -> tuple[np.ndarray, int]:
+    """Features as jobs of one process keep them, and how many of them this job had to compute."""
+    computed = 0
+
+    def make() -> np.ndarray:
+        nonlocal computed
+        features, computed = get()
+        features.flags.writeable = False
+        return features
+
+    return kept.once(("features", store.folder, dataset.sha256, rows.tobytes()), make), computed
+
+
 def _position(rows: np.ndarray, images: int) -> np.ndarray:
     position = np.full(images, -1)
     position[rows] = np.arange(len(rows))
     return position
 
 
-def _recipe(network: keras.Model, engine: str, machine: Machine, decoding: str) -> dict[str, Any]:
+def _recipe(fingerprint: str, engine: str, machine: Machine, decoding: str) -> dict[str, Any]:
     """All but precision and view that decides the features of an image, and nothing that does not."""
     packages = {"keras", "tensorflow", engine}  # TensorFlow makes the graph that the engine runs
     return {
-        "network": engines.fingerprint(network),
+        "network": fingerprint,
         "decoding": decoding,
         "engine": engine,
         "engines": engines.VERSION,

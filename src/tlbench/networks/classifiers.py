@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlbench.base.draws import seed_for
+from tlbench.base import kept
+from tlbench.base.draws import reseed, seed_for
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.config.schema import Backbone, Config, Head, Preprocessing
 from tlbench.networks import backbones
@@ -89,9 +90,8 @@ def build(
     holds, each view of each training image. Raises ConfigError when the backbone's
     settings do not fit keras.applications, WeightsError when its weights do not fit it.
     """
-    keras.utils.set_random_seed(seed_for(cfg.seed, "backbone"))
-    backbone = backbones.build(cfg.backbone)
-    # Again: the head starts alike whatever was drawn for the backbone.
+    backbone = _backbone(cfg, input_shape)
+    # Apart from the backbone's draws: the head starts alike whatever they were.
     keras.utils.set_random_seed(seed_for(cfg.seed, "head"))
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
@@ -104,6 +104,22 @@ def build(
     classifier = Classifier(model, backbone.model, head, features)
     classifier.set_trainable(cfg.strategy.stages[0].trainable)
     return classifier
+
+
+def _backbone(cfg: Config, input_shape: tuple[int, int, int]) -> backbones.Network:
+    """The backbone as a process of its own would have it, though one job of several may find it kept."""
+
+    def make() -> backbones.Network:
+        keras.utils.set_random_seed(seed_for(cfg.seed, "backbone"))
+        return backbones.build(cfg.backbone)
+
+    drawn = cfg.seed if cfg.backbone.weights is None else None
+    backbone = kept.once(("backbone", repr(cfg.backbone), input_shape, drawn), make)
+    # A layer remembers its calls, and by them the network around each: the head of the job before.
+    backbone.model._inbound_nodes.clear()
+    backbone.model._outbound_nodes.clear()
+    reseed(backbone.model, cfg.seed, stage=0)
+    return backbone
 
 
 def _preprocess(pixels: Any, cfg: Preprocessing | None) -> Any:

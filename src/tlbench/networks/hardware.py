@@ -29,6 +29,7 @@ def _quiet() -> Iterator[None]:
 with _quiet():
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework.ops import gradient_registry
 
     _GPUS = tf.config.list_physical_devices("GPU")
 
@@ -37,6 +38,7 @@ __all__ = [
     "Precision",
     "describe",
     "enough_memory",
+    "forget_networks",
     "keras",
     "policy",
     "prepare",
@@ -93,6 +95,15 @@ def prepare(device: str, seed: int, *, repeatable: bool = True) -> Machine:
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
         return Machine("gpu", details.get("device_name", "GPU"), ampere, jit_compile=True)
     return Machine("cpu", cpu_name(), bool(BFLOAT16_FLAGS & _cpu_flags()), jit_compile=False)
+
+
+def forget_networks() -> None:
+    """Let go of networks that nobody has any more, and count names of layers anew: for a process of several jobs."""
+    keras.utils.clear_session(free_memory=False)
+    # TensorFlow registers the gradient of every custom_gradient that it traces, and by it holds the whole graph. Keras
+    # traces one in each train step.
+    for name in [n for n in gradient_registry.list() if n.startswith("CustomGradient-")]:
+        del gradient_registry._registry[name]
 
 
 @contextlib.contextmanager

@@ -1,18 +1,8 @@
-"""A sweep: each job is the command a user could type, in a process of its own.
-
-A process a job keeps memory flat, and a job that dies takes nothing with it. No TensorFlow here.
-"""
+"""A sweep: each job is the command a user could type, and their runs end in one table. No TensorFlow here."""
 
 import contextlib
-import logging
-import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +12,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from tlbench.base import console, stopping
 from tlbench.base.errors import ConfigError, RunError, SweepError
-from tlbench.base.stopping import JOB, SAVE, Interrupted
+from tlbench.base.stopping import Interrupted, Stopping
 from tlbench.config import checks, identity, words
 from tlbench.config.identity import config_hash
 from tlbench.config.migrations import FORMAT
 from tlbench.config.schema import Config
 from tlbench.data import augmentations
 from tlbench.runs import layout, results
-from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 from tlbench.sweep import folders, table
-
-log = logging.getLogger(__name__)
-
-END = b""
-# -P: nothing is imported from the working folder, which is that of whoever began the sweep.
-PYTHON = (sys.executable, "-P", "-m", "tlbench")
-
-
-@dataclass
-class Job:
-    """One command of a sweep and the folder its run goes to."""
-
-    number: int
-    overrides: list[str]
-    folder: Path
-    label: str
-    command: list[str]
-    completed: bool  # before the sweep began
-    process: subprocess.Popen[str] | None = None
-    exit_code: int | None = None
-    last_words: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.number} {self.label}"
+from tlbench.sweep.workers import Crew, Job
 
 
 def launch(
@@ -69,8 +34,8 @@ def launch(
     """Run every job, `n_jobs` at a time, and set them in one table.
 
     compose: overrides -> the whole composed configuration. Every job's configuration is checked
-    before the first one starts. Raises ConfigError when there is no job, SweepError when any
-    failed.
+    before the first one starts. Raises ConfigError when there is no job. A job's value is its validation
+    accuracy, or SweepError where it failed, for Hydra's sweeper to raise.
     """
     folder = Path(sweep_config.hydra.sweep.dir)
     try:
@@ -84,52 +49,49 @@ def launch(
         *("train", "--multirun", words.setting("resume", folder.absolute(), sweep=True)),
         *_config_flags(sweep_config),
     )
-    asked.pass_on = lambda: _ask(jobs, SAVE)
-    _run_all(jobs, n_jobs)
+    _run_all(jobs, n_jobs, asked)
     table.show([_result(job) for job in jobs], folder)
-    if failed := [job for job in jobs if job.exit_code]:
-        for job in failed:
-            console.say(f"job {job.name} failed: {job.last_words}", style="bad")
-        others = "; the others finished" if len(failed) < len(jobs) else ""
-        raise SweepError(f"{len(failed)} of {len(jobs)} jobs failed{others}.")
-    return [JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED) for job in jobs]
+    failed = [job for job in jobs if job.exit_code]
+    for job in failed:
+        console.say(f"job {job.name} failed: {job.last_words}", style="bad")
+    others = "; the others finished" if len(failed) < len(jobs) else ""
+    error = SweepError(f"{len(failed)} of {len(jobs)} jobs failed{others}.")
+    return [_returned(job, error) for job in jobs]
 
 
-def _run_all(jobs: list[Job], n_jobs: int) -> None:
-    pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="job")
-    ending = threading.Event()
+class _Failed(JobReturn):
+    """The return of a job that failed: its error is raised without a line of Hydra's own about it."""
+
+    @property  # type: ignore[misc]  # Hydra's has a setter, which nobody needs here
+    def return_value(self) -> Any:
+        raise self._return_value
+
+
+def _returned(job: Job, error: SweepError) -> JobReturn:
+    """What Hydra's sweepers learn of a job: its validation accuracy, or the error, which most of them raise."""
+    if job.exit_code:
+        return _Failed(job.overrides, status=JobStatus.FAILED, _return_value=error)
+    accuracy = Run.open(job.folder).metrics["val_accuracy"]
+    return JobReturn(job.overrides, status=JobStatus.COMPLETED, _return_value=accuracy)
+
+
+def _run_all(jobs: list[Job], n_jobs: int, asked: Stopping) -> None:
+    crew = Crew(jobs, several=n_jobs > 1)
+    asked.pass_on = crew.save
+    pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="jobs")
     try:
         with console.progress("jobs", len(jobs)) as advance:
-            for _ in pool.map(lambda job: _run(job, ending, several=n_jobs > 1), jobs):
-                advance()
+            for done in [pool.submit(crew.work, advance) for _ in range(min(n_jobs, len(jobs)))]:
+                done.result()
     except Interrupted:
-        # Jobs under way save a checkpoint and end, the others never start.
-        ending.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        _ask(jobs, END)
+        crew.end()
         try:
             pool.shutdown(wait=True)
         except Interrupted:  # asked again: at once
-            for job in _under_way(jobs):
-                job.process.kill()
+            crew.kill()
         raise
     finally:
         pool.shutdown(wait=True)
-
-
-def _under_way(jobs: list[Job]) -> Iterator[Any]:
-    """The processes of jobs that have one."""
-    return (job for job in jobs if job.process is not None and job.process.poll() is None)
-
-
-def _ask(jobs: list[Job], request: bytes) -> None:
-    """Pass a request on to the jobs under way, through their stdin; a closed one asks them to end."""
-    for job in _under_way(jobs):
-        with contextlib.suppress(OSError, ValueError):  # it has just ended
-            if request == END:
-                job.process.stdin.close()
-            else:
-                os.write(job.process.stdin.fileno(), request)
 
 
 def _jobs(
@@ -173,8 +135,9 @@ def _job(
         overrides,
         folder,
         cfg.published.label if cfg.published else label,
-        [*PYTHON, "train", *job, *flags],
+        ["train", *job, *flags],
         completed=run is not None and run.status == "completed",
+        features=identity.features_hash(cfg),
     )
 
 
@@ -206,56 +169,6 @@ def _config_flags(sweep_config: DictConfig) -> list[str]:
     return [f"--config-dir={path}" for path in own] + (
         [f"--config-name={name}"] if name != "train" else []
     )
-
-
-def _run(job: Job, ending: threading.Event, *, several: bool) -> None:
-    """Run one job to its end, passing its lines on as they come; at once where the sweep is `ending`."""
-    if job.completed:
-        log.info("job %s is completed already: %s", job.number, job.label)
-        job.exit_code = 0
-        return
-    log.info("job %s: %s", job.number, words.command(*job.command[len(PYTHON) :]))
-    prefix = f"[{job.number}] " if several else "  "
-    width = str(console.err.width - len(prefix))  # of a line that is passed on
-    job.process = subprocess.Popen(
-        job.command,
-        stdin=subprocess.PIPE,  # closed when this process ends, however it ends: then the job ends too
-        start_new_session=True,  # a terminal's signals reach this process alone, which passes them on
-        stdout=subprocess.DEVNULL,  # its results are a row of the sweep's table
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env={**os.environ, "COLUMNS": width, "TTY_COMPATIBLE": "0", JOB: "1"},
-    )
-    with job.process:
-        if ending.is_set():  # it was asked to before this process was there to hear
-            _ask([job], END)
-        assert job.process.stderr is not None
-        for line in job.process.stderr:
-            log.info("%s%s", prefix, line.rstrip())
-            job.last_words = line.strip() or job.last_words
-        job.exit_code = job.process.wait()
-    if job.exit_code:
-        job.last_words = _reason(job)
-        _record(job)
-        log.warning("job %s failed: %s", job.name, job.last_words)
-
-
-def _reason(job: Job) -> str:
-    code = job.exit_code or 0
-    if code == -signal.SIGKILL:
-        return "killed by SIGKILL, as the system does when memory runs out"
-    if code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return job.last_words.removeprefix("tlbench: ").removeprefix("error: ")
-
-
-def _record(job: Job) -> None:
-    """Say in the manifest what a killed job could not say itself."""
-    with contextlib.suppress(RunError, OSError):
-        run = Recording.open(job.folder)
-        if run.status == "running":
-            run.record(status="failed", reason=job.last_words)
 
 
 def _result(job: Job) -> results.Result:

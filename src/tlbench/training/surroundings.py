@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tlbench.base import kept
 from tlbench.base.files import atomic, write_text
 from tlbench.config.schema import Config
 from tlbench.data.datasets import Dataset
@@ -25,6 +26,7 @@ def facts(
     classifier: Classifier,
 ) -> dict[str, Any]:
     """What the manifest records."""
+    backbone = classifier.backbone
     return {
         "hardware": {
             **hardware.describe(),
@@ -46,10 +48,10 @@ def facts(
         "batch_norm": {"statistics": cfg.batch_norm.statistics},
         "weights": {
             "source": cfg.backbone.weights,
-            "sha256": weights.digest(classifier.backbone),
+            "sha256": kept.once(("digest", backbone), lambda: weights.digest(backbone)),
             "licence": cfg.backbone.licence,
         },
-        "requires": backbones.requires(classifier.backbone),
+        "requires": backbones.requires(backbone),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tlbench.base import stopping
+from tlbench.base import kept, stopping
 from tlbench.base.errors import RunError
 from tlbench.config.schema import Config
 from tlbench.data import augmentations, datasets
@@ -61,7 +61,7 @@ def _carry_out(
     augmentations.check(cfg)
     trackers.check(cfg)
     classifiers.check_layers(cfg)
-    dataset = datasets.load(cfg.data, Resize.of(cfg), given)
+    dataset = _dataset(cfg, given)
     classifier = _classifier(cfg, dataset)
     stages.check(classifier, cfg)
     precision = decided.precision or hardware.training_precision(
@@ -86,6 +86,13 @@ def _carry_out(
         results.write(trainer, found)
         tracking.end(found)
     return Run.open(run.folder)
+
+
+def _dataset(cfg: Config, given: Contents | None) -> Dataset:
+    resize = Resize.of(cfg)
+    if given is not None:
+        return datasets.load(cfg.data, resize, given)
+    return kept.once(("dataset", repr(cfg.data), resize), lambda: datasets.load(cfg.data, resize))
 
 
 def _classifier(cfg: Config, dataset: Dataset) -> Classifier:

@@ -32,7 +32,8 @@ def candidates(words: list[str]) -> list[str]:
     return hydra.candidates(words)
 
 
-def _train(command: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
+def _train(command: str, cfg: Any, folder: Path, overrides: list[str]) -> float:
+    """Train, or go on; the validation accuracy, which a sweep of Hydra's may optimise."""
     from tlbench.data import augmentations, sources
 
     if cfg.resume is None:  # before TensorFlow takes its seconds
@@ -47,10 +48,11 @@ def _train(command: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
             trained = train(cfg, folder, command)
         elif (plan := resuming.plan(cfg, overrides)).done:
             _say(plan.done)
-            return
+            return float(plan.run.metrics["val_accuracy"])
         else:
             trained = go_on(plan, command)
     _show(trained)
+    return float(trained.metrics["val_accuracy"])
 
 
 # ---------------------------------------------------------------- what is shown
