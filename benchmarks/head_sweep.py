@@ -1,7 +1,7 @@
 """Many heads over one backbone: `tlbench train --multirun head.widths=...` against training each of them
 in plain Keras.
 
-tlbench runs a process a head; the first computes the features, the others find them, in float32 and,
+tlbench trains all heads in one process, which computes the features and keeps them, in float32 and,
 where `features.precision=auto` chooses a lower precision, in that. Plain Keras runs the backbone again
 for each head, so a slice of one of its jobs is really run. The default, a tenth of CIFAR-100's images in
 its proportions, takes some twenty-five minutes a round on two cores, --full four times that.

@@ -123,12 +123,11 @@ class _Work:
             return self._without(
                 kind, entry, f"left out: needs about {needed:.0f} s, {left:.0f} s were left"
             )
-        began = time.monotonic()
         if kind == SHUFFLED:
             return measure.shuffled_labels(entry, dataset, network, self.settings, told)
         found = replace(entry, cfg=cfg)
         cell = measure.pretrained(found, dataset, network, self.settings, told)
-        self.probing = time.monotonic() - began
+        self.probing = cell.facts["probing_seconds"]
         return replace(cell, kind=kind)
 
     def _without(self, kind: str, entry: Entry, reason: str) -> Cell:

@@ -1,6 +1,7 @@
 """One row of a bench: a backbone on a data set, or what zero looks like there."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -51,8 +52,11 @@ def pretrained(
     cfg = entry.cfg
     found = frozen.compute(network.way, dataset, cfg)
     told(0.5)
+    began = time.perf_counter()
     answers = _answers(found.views[0], found.position, dataset, cfg, settings, told)
     facts = {
+        "features_seconds": found.facts["seconds"],
+        "probing_seconds": time.perf_counter() - began,
         "pretrained_on": pretrained_on(cfg),
         "words": list(entry.words),
         "parameters": network.classifier.backbone.count_params(),

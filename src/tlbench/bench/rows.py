@@ -125,13 +125,13 @@ def mean_ranks(found: Sequence[Row]) -> dict[str, float]:
 def record(row: Row) -> dict[str, Any]:
     """A row as plain figures: a line of bench.csv."""
     facts = row.cell.facts
-    names = ("pretrained_on", "parameters", "features", "image_size", "images_per_second")
+    names = (
+        *("pretrained_on", "parameters", "features", "image_size", "images_per_second"),
+        *("latency_ms", "engine", "precision", "strength", "features_seconds", "probing_seconds"),
+    )
     figures: dict[str, Any] = {
         **{"data": row.cell.data, "row": row.cell.name, "kind": row.cell.kind},
-        **{
-            name: facts.get(name)
-            for name in (*names, "latency_ms", "engine", "precision", "strength")
-        },
+        **{name: facts.get(name) for name in names},
     }
     for probe, estimate in row.estimates.items():
         figures[probe] = estimate.mean

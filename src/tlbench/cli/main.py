@@ -22,7 +22,7 @@ Verbs
 
 Flags
   --help        after a verb: every setting and choice of it
-  --multirun    every combination of comma-separated values, a process each
+  --multirun    every combination of comma-separated values, one after the other
   --version     the version
   --traceback   show where an error comes from (or set TLBENCH_TRACEBACK=1)
   --config-dir  after a verb that takes settings: your own YAML, which you trust
