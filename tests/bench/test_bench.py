@@ -132,6 +132,8 @@ def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
     [
         (["--time", "soon"], "--time soon is no time. Expected one such as 90s"),
         (["batch_size=1,2"], "'batch_size=1,2' has several values."),
+        (["head=exp", "data=digits"], "A bench solves heads of its own"),
+        (["strategy=probe_finetune", "trainable=true", "data=digits"], "heads of its own"),
         (["bench.drwas=3"], "Did you mean 'draws'?"),
         (["bench.draws=1"], "bench.draws=1 is not valid. Expected at least 2."),
         (["bench.shares=[2.0]"], "Expected shares between 0 and 1"),

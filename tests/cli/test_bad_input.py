@@ -117,6 +117,8 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     (("train", "resume=nowhere"), "nowhere is no run"),
     (("train", "resume={run}", "seed=9"), "seed is 0 there, 9 here"),
     # the other verbs
+    (("bench", "data=digits", "--time", "soon"), "--time soon is no time."),
+    (("bench", "data=image_folder", "data.root=nowhere"), "nowhere does not exist"),
     (("summary", *MOBILENET, "head=lineer"), "Did you mean 'linear'?"),
     (("summary", "data=image_folder", "data.root=nowhere"), "nowhere does not exist"),
     (("evaluate",), "required: RUN. "),

@@ -35,6 +35,8 @@ except Interrupted as error:
 def training(*words: str, job: bool = False, **options: object) -> subprocess.Popen[str]:
     environment = {**os.environ, **({JOB: "1"} if job else {})}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    # As on a terminal, though the tests themselves may run under nohup.
+    options = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL), **options}
     process = subprocess.Popen(
         [sys.executable, "-c", TRAINING, *words], env=environment, **pipes, **options
     )

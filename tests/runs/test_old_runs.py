@@ -36,9 +36,12 @@ def test_settings_get_the_values_of_their_time(old: Path) -> None:
     assert cfg.backbone.arguments == {"alpha": 0.03125}  # what it had stays
 
 
-def test_settings_of_format_three_get_the_interpolation_of_their_time() -> None:
+def test_settings_of_format_two_get_the_values_of_their_time() -> None:
     backbone = {"name": "vit_base", "pooling": "cls"}  # bicubic or not, it was bilinear then
-    found = migrated({"backbone": backbone, "tracker": {"name": "jsonl"}}, 3)
+    head = {"name": "linear", "widths": []}
+    settings = {"backbone": backbone, "head": head, "tracker": {"name": "jsonl"}}
+    found = migrated(settings, 2)
+    assert found["head"] == {**head, "solver": None, "path": None, "neighbours": None}
     assert found["backbone"] == {**backbone, "interpolation": "bilinear"}
     assert found["tracker"] == {"name": "jsonl"}
 

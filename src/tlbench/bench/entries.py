@@ -34,6 +34,11 @@ def entries(words: Sequence[str], settings: Settings, config_dir: str | None) ->
     found = []
     for chosen in itertools.product(*choices):
         cfg = compose([*OWN, *chosen], config_dir)
+        if cfg.head.solver != "logistic" or not all(s.frozen for s in cfg.strategy.stages):
+            raise ConfigError(
+                "A bench solves heads of its own on frozen backbones. Leave head=..., trainable=... and strategy=... "
+                "out; head.path.steps=... and its like can be set."
+            )
         several = [word for word, values in zip(chosen, choices, strict=True) if len(values) > 1]
         backbone = _label(_network(cfg), "backbone.", several)
         own = tuple(word for word in chosen if word.startswith("backbone"))
