@@ -21,9 +21,7 @@ class Row:
 
     cell: Cell
     estimates: dict[str, Estimate]  # by probe
-    gaps: dict[
-        str, Estimate
-    ]  # by probe: to the best backbone of the data set; none for that one itself
+    gaps: dict[str, Estimate]  # by probe: to the best backbone; none for that one itself
     unbeaten: list[str]  # rows without pretraining that it is not surely better than
     curve: Curve | None
 
@@ -103,10 +101,11 @@ def _unbeaten(cell: Cell, zeros: Sequence[Cell]) -> list[str]:
 
 
 def points(cell: Cell) -> tuple[list[int], list[np.ndarray]]:
-    """Numbers of training images and the answers there, the fewest first."""
+    """Numbers of training images and the answers there, the fewest first, each number once."""
     names = [n for n in cell.right if n == probes.CURVE or n.startswith(probes.SHARE)]
-    names.sort(key=lambda name: cell.images[name])
-    return [cell.images[name] for name in names], [cell.right[name] for name in names]
+    found = {cell.images[name]: cell.right[name] for name in names}
+    sizes = sorted(found)
+    return sizes, [found[size] for size in sizes]
 
 
 def mean_ranks(found: Sequence[Row]) -> dict[str, float]:

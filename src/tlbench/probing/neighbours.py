@@ -58,10 +58,20 @@ def _nearest(train: Design, queries: np.ndarray, most: int) -> np.ndarray:
         numbers = np.hstack(
             [rows, np.broadcast_to(np.arange(where.start, where.stop), (len(queries), len(block)))]
         )
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :most]
+        order = _largest(cosines, most)
         best = np.take_along_axis(cosines, order, axis=1)
         rows = np.take_along_axis(numbers, order, axis=1)
     return rows
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Places of the largest values of each row, the largest first; of equal ones the first."""
+    if count < values.shape[1]:
+        places = np.sort(np.argpartition(-values, count - 1, axis=1)[:, :count], axis=1)
+    else:
+        places = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
 
 
 def class_means(design: Design, spectrum: Spectrum) -> Linear:
