@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -100,6 +101,18 @@ def test_several_data_sets_are_ranked(tlbench: Command, tmp_path: Path, photos: 
         assert {line["data"] for line in csv.DictReader(file)} == {"digits", "photos"}
 
 
+def test_a_folder_with_a_comma_is_one_folder(
+    tlbench: Command, tmp_path: Path, photos: Path
+) -> None:
+    photos.rename(tmp_path / "my, 'odd' photos")
+    words = ("data=image_folder", "data.root=my, 'odd' photos", "data.test=0.3", *SHORT[2:])
+    answer = tlbench("bench", *FILE, "backbone.image_size=32", *words, "--out", "b")
+    assert answer.code == 0, answer.err
+    assert lines(tmp_path / "b")["small"]["data"] == "my, 'odd' photos"
+    (command,) = (line for line in answer.out.splitlines() if line.startswith("train it"))
+    assert tlbench(*shlex.split(command)[3:], "hydra.run.dir=run").code == 0
+
+
 def test_no_time_is_no_row_and_says_so(tlbench: Command, tmp_path: Path) -> None:
     answer = tlbench("bench", *FILE, *SHORT, "--time", "0s", "--out", "b")
     assert answer.code == 1
@@ -114,11 +127,11 @@ def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
     measured = tmp_path / "b" / "measured"
     until = time.monotonic() + 120
-    while time.monotonic() < until and not (measured.is_dir() and list(measured.glob("*.npz"))):
+    while time.monotonic() < until and not (measured.is_dir() and list(measured.glob("[0-9a-f]*.npz"))):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {path.name: path.read_bytes() for path in measured.glob("*.npz")}
+    kept = {path.name: path.read_bytes() for path in measured.glob("[0-9a-f]*.npz")}
     assert kept
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -57,7 +57,9 @@ def _pictures(cfg: Config) -> str:
 
 
 def _values(word: str) -> list[str]:
-    """A word for each of the values that it has."""
+    """A word for each of the values that it has; a path that is there has no other for its comma."""
+    if word.startswith(PATHS) and Path(grammar.expanded(word.partition("=")[2])).exists():
+        return [word]
     values = grammar.several(word)
     if len(values) > 1 and word.partition("=")[0].split(".")[0] not in SEVERAL:
         raise ConfigError(
