@@ -127,7 +127,9 @@ def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
     measured = tmp_path / "b" / "measured"
     until = time.monotonic() + 120
-    while time.monotonic() < until and not (measured.is_dir() and list(measured.glob("[0-9a-f]*.npz"))):
+    while time.monotonic() < until and not (
+        measured.is_dir() and list(measured.glob("[0-9a-f]*.npz"))
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -96,6 +96,7 @@ def test_views_of_an_augmentation_are_rows(tlbench: Command, tmp_path: Path) -> 
         (["head.path=null"], "needs head.path"),
         (["head.path.weakest=20"], "Expected above 0, and at most head.path.strongest"),
         (["head.solver=nearest", "head.path=null"], "head.neighbours=null is not valid"),
+        (["head=nearest", "strategy=probe_finetune", "trainable=true"], "a vote has no gradient"),
         (["head.path.steps=0"], "Expected at least 1"),
     ],
 )

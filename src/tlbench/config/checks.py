@@ -219,6 +219,10 @@ def _check_solver(c: Config) -> None:
         what = f"null: {what} has no steps to size"
         _require(c.learning_rate is None, "learning_rate", c.learning_rate, what)
     if solver == "nearest":
+        if not all(stage.frozen for stage in c.strategy.stages):
+            raise ConfigError(
+                f"{what} cannot be fine-tuned: a vote has no gradient. Begin with head=class_mean instead."
+            )
         count = c.head.neighbours
         _require(count is not None and count >= 1, "head.neighbours", count, "at least 1")
     if solver in ("class_mean", "nearest"):
