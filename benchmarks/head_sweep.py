@@ -1,9 +1,9 @@
 """Many heads over one backbone: `tlbench train --multirun head.widths=...` against training each of them
 in plain Keras.
 
-tlbench trains all heads in one process, which computes the features and keeps them, in float32 and,
-where `features.precision=auto` chooses a lower precision, in that. Plain Keras runs the backbone again
-for each head, so a slice of one of its jobs is really run. The default, a tenth of CIFAR-100's images in
+tlbench trains all heads in one process, or as many as --jobs says, that hold data, network and features once, in
+float32 and, where `features.precision=auto` chooses a lower precision, in that. Plain Keras runs the backbone
+again for each head, so a slice of one of its jobs is really run. The default, a tenth of CIFAR-100's images in
 its proportions, takes some twenty-five minutes a round on two cores, --full four times that.
 """
 
@@ -24,9 +24,11 @@ COLUMNS = (
     "features",
     "heads",
     "whole sweep",
+    "CPU",
     "peak memory of a process",
     "images through the backbone",
     "times plain Keras",
+    "in CPU seconds",
 )
 
 
@@ -47,11 +49,10 @@ def main() -> None:
             plain, sweeps = _rounds(todo, args, Path(folder))
             rows.append(_plain_row(todo, args.heads, plain))
             for label, sweep in sweeps.items():
-                over = [args.heads * p.seconds for p in plain]
-                gain = measure.times(measure.gain(over, [s.seconds for s in sweep.outcomes]))
-                rows.append(_row(todo, args, label, sweep, gain))
+                gains = [_gain(args.heads, plain, sweep, kind) for kind in ("seconds", "cpu")]
+                rows.append(_row(todo, args, label, sweep, gains))
                 kind = "float32" if "float32" in label else "lower"
-                goals[f"{todo.network.name} sweep {kind}"] = gain
+                goals[f"{todo.network.name} sweep {kind}"] = gains[0]
     notes = [
         *work.size_notes(todo),
         "Plain Keras's sweep is one such job, times the number of heads.",
@@ -90,6 +91,12 @@ def _sweep(
     return runs[0]["precision"]
 
 
+def _gain(heads: int, plain: list[measure.Outcome], sweep: Sweep, kind: str) -> str:
+    """How many times as long plain Keras takes; kind: "seconds", or "cpu" for those of all cores."""
+    over, under = ([getattr(one, kind) for one in some] for some in (plain, sweep.outcomes))
+    return measure.times(heads * measure.gain(over, under))
+
+
 def _plain_row(todo: Work, heads: int, plain: list[measure.Outcome]) -> list[str]:
     return [
         todo.network.application,
@@ -97,22 +104,26 @@ def _plain_row(todo: Work, heads: int, plain: list[measure.Outcome]) -> list[str
         "none",
         str(heads),
         measure.seconds(heads * measure.median([p.seconds for p in plain])),
+        measure.seconds(heads * measure.median([p.cpu for p in plain])),
         measure.gib(max(p.peak_bytes for p in plain)),
         f"{heads * todo.sizes.passes(todo.epochs):,}",
-        "1",
+        *("1", "1"),
     ]
 
 
-def _row(todo: Work, args: argparse.Namespace, label: str, sweep: Sweep, gain: str) -> list[str]:
+def _row(
+    todo: Work, args: argparse.Namespace, label: str, sweep: Sweep, gains: list[str]
+) -> list[str]:
     return [
         todo.network.application,
         f"tlbench, {args.jobs} at a time",
         label,
         str(args.heads),
         measure.seconds(measure.median([s.seconds for s in sweep.outcomes])),
+        measure.seconds(measure.median([s.cpu for s in sweep.outcomes])),
         measure.gib(max(s.peak_bytes for s in sweep.outcomes)),
         f"{sweep.passes:,}",
-        gain,
+        *gains,
     ]
 
 

@@ -1,11 +1,12 @@
 """Interrupt trainings at random moments, go on with each, and count those that end in the same bits.
 
-Three commands, each on a terminal of its own: a training in two stages (a head on cached features, then every
-layer) with dropout, mirroring, a cosine schedule and early stopping; a sweep of two such, at once; and the
-extension of a completed training from two epochs to five. Each is run once without interruption (for the
-extension: a training that had five from the beginning). Then, as often as --kills says, one is begun anew,
-interrupted at a random moment by SIGKILL, Ctrl-C or a terminal that goes away, taken up again as a user
-would, and compared: history, metrics, test probabilities and the weights of the saved model, to the bit.
+Four commands, each on a terminal of its own: a training in two stages (a head on cached features, then every
+layer) with dropout, mirroring, a cosine schedule and early stopping; a sweep of two such, at once; a sweep of
+three heads, in one process; and the extension of a completed training from two epochs to five. Each is run once
+without interruption (for the extension: a training that had five from the beginning). Then, as often as --kills
+says, one is begun anew, interrupted at a random moment by SIGKILL, Ctrl-C or a terminal that goes away, taken
+up again as a user would, and compared: history, metrics, test probabilities and the weights of the saved model,
+to the bit.
 """
 
 import csv
@@ -35,9 +36,16 @@ SETTINGS = (
     *("data=digits", "data.limit=300", "batch_size=16", "device=cpu"),
     *("backbone=mobilenet", "backbone.arguments.alpha=0.25", "backbone.weights=null"),
     *("backbone.image_size=32", "head.widths=[16]", "head.dropout=0.2", "augment=flip"),
-    "strategy=probe_finetune",
 )
-SCHEDULED = (*SETTINGS, "epochs=3", "schedule=cosine", "early_stopping.patience=3")
+TWO_STAGES = (*SETTINGS, "strategy=probe_finetune")
+SCHEDULED = (*TWO_STAGES, "epochs=3", "schedule=cosine", "early_stopping.patience=3")
+HEADS = (
+    *SETTINGS,
+    "trainable=false",
+    "epochs=40",
+    "schedule=cosine",
+    "learning_rate=0.001,0.002,0.003",
+)
 CLOCK = {
     *("seconds", "images_per_second", "features_seconds", "training_seconds"),
     *("evaluation_seconds", "peak_memory_bytes", "latency_ms"),
@@ -91,8 +99,14 @@ COMMANDS = {
         "multirun.yaml",
         ("0", "1"),
     ),
+    "heads": Command(
+        lambda folder: ("--multirun", *HEADS, f"hydra.sweep.dir={folder}"),
+        ("--multirun",),
+        "multirun.yaml",
+        ("0", "1", "2"),
+    ),
     "extension": Command(
-        lambda folder: (*SETTINGS, "epochs=5", f"hydra.run.dir={folder}"),
+        lambda folder: (*TWO_STAGES, "epochs=5", f"hydra.run.dir={folder}"),
         ("epochs=5",),
         "manifest.json",
     ),
@@ -181,21 +195,23 @@ def main() -> int:
     parser = measure.parser(__doc__, timed=False)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
     parser.add_argument("--at-once", type=int, default=2, help="commands under way at a time")
     asked = parser.parse_args()
     rng = random.Random(asked.seed)
-    ways = list(itertools.product(COMMANDS, INTERRUPTIONS))
+    ways = list(itertools.product(asked.commands, INTERRUPTIONS))
     kinds = [ways[i % len(ways)] for i in range(asked.kills)]
     moments = [rng.uniform(0.2, 1.1) for _ in kinds]  # of the time that it takes uninterrupted
     with tempfile.TemporaryDirectory() as root:
         expected, lengths = {}, {}
-        for name, command in COMMANDS.items():
+        for name in asked.commands:
+            command = COMMANDS[name]
             began, folder = time.monotonic(), Path(root) / f"whole {name}"
             assert finish(command.first(folder), Path(root) / "cache")
             lengths[name] = time.monotonic() - began
             expected[name] = [bits(folder / run) for run in command.runs]
         base = Path(root) / "base"
-        assert finish((*SETTINGS, "epochs=2", f"hydra.run.dir={base}"), Path(root) / "cache")
+        assert finish((*TWO_STAGES, "epochs=2", f"hydra.run.dir={base}"), Path(root) / "cache")
 
         def one(i: int) -> tuple[str, list[dict[str, str]]]:
             name, how = kinds[i]

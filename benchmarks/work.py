@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,19 @@ class Work:
 
         The rate is the median epoch's after the first, which carries the compilation.
         """
-        _, *epochs = json.loads(outcome.out.splitlines()[-1])["epochs"]
-        each = measure.median(epochs) / (self.measured.train + self.measured.validation)
-        fixed = outcome.seconds - sum(epochs) - each * self.measured.passes(epochs=1)
-        seconds = fixed + each * self.sizes.passes(self.epochs)
-        return measure.Outcome(seconds, outcome.until, outcome.peak_bytes, outcome.out)
+        told = json.loads(outcome.out.splitlines()[-1])
+
+        def whole(total: float, each_epoch: list[float]) -> float:
+            _, *epochs = each_epoch
+            each = measure.median(epochs) / (self.measured.train + self.measured.validation)
+            fixed = total - sum(epochs) - each * self.measured.passes(epochs=1)
+            return fixed + each * self.sizes.passes(self.epochs)
+
+        return replace(
+            outcome,
+            seconds=whole(outcome.seconds, told["epochs"]),
+            cpu=whole(outcome.cpu, told["cpu"]),
+        )
 
     def tlbench(
         self, cache: Path, folder: Path, engine: str, precision: str, more: Sequence[str] = ()

@@ -77,7 +77,9 @@ def test_a_slice_of_plain_keras_is_extrapolated_by_its_images(
     whole, measured = work.Sizes(1000, 100, 200), work.Sizes(90, 10, 20)
     todo = work.Work(work.NETWORKS["resnet50"], tmp_path, whole, measured, 5, 224)
     # 7 s of start-up and compilation, then 0.1 s an image in all epochs of 100 images but one, which
-    # somebody else slowed down, and 20 images for the test.
-    out = '{"epochs": [14.0, 10.0, 30.0, 10.0]}\n'
-    outcome = measure.Outcome(3 + 64.0 + 2.0, float("nan"), 1, out)
-    assert todo._whole(outcome).seconds == pytest.approx(7 + 0.1 * (5 * 1100 + 200))
+    # somebody else slowed down, and 20 images for the test; 1.5 cores were busy all the time.
+    out = '{"epochs": [14.0, 10.0, 30.0, 10.0], "cpu": [21.0, 15.0, 15.0, 15.0]}\n'
+    outcome = measure.Outcome(3 + 64.0 + 2.0, float("nan"), 1, out, 4.5 + 66.0 + 3.0)
+    whole = todo._whole(outcome)
+    assert whole.seconds == pytest.approx(7 + 0.1 * (5 * 1100 + 200))
+    assert whole.cpu == pytest.approx(1.5 * whole.seconds)

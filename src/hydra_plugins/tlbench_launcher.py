@@ -1,4 +1,4 @@
-"""Hydra's way in to the sweep: `hydra/launcher: tlbench` runs every job in a process of its own.
+"""Hydra's way in to the sweep: `hydra/launcher: tlbench` runs its jobs in processes of their own.
 
 Hydra imports this file whenever it composes a configuration, so the work stays in tlbench.sweep.
 """

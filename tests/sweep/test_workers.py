@@ -135,28 +135,28 @@ def test_a_killed_process_takes_its_job_alone_and_a_second_try_does_it(tlbench: 
     assert Run.open(Path("sweep/0")).metrics["epochs"] == 80
 
 
-def test_ctrl_c_on_a_terminal_saves_and_a_second_try_comes_to_the_same_bits(
+def test_a_later_job_hears_the_terminal_and_a_second_try_comes_to_the_same_bits(
     tlbench: Command,
 ) -> None:
-    words = ["-m", "tlbench", "train", "--multirun", *HEADS, "epochs=80", "hydra.sweep.dir=sweep"]
-    child = pexpect.spawn(
-        sys.executable,
-        [*words, "seed=0,1"],
-        dimensions=(24, 80),
-        timeout=120,
-        encoding="utf-8",
-    )
-    child.expect("train 9/80")
+    """SIGUSR1 saves; Ctrl-C saves and ends; both reach the job under way in a process that has done one."""
+    own = [*HEADS, "epochs=80"]
+    words = ["-m", "tlbench", "train", "--multirun", *own, "seed=0,1,2", "hydra.sweep.dir=sweep"]
+    child = pexpect.spawn(sys.executable, words, dimensions=(24, 80), timeout=120, encoding="utf-8")
+    child.expect("job 1: ")
+    child.expect("train 3/80")
+    child.kill(signal.SIGUSR1)
+    child.expect("Saved a checkpoint, as SIGUSR1 asked")
     child.sendintr()
     child.expect("Go on with: tlbench train --multirun resume=")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 130
-    assert Run.open(Path("sweep/0")).status == "interrupted"
-    assert not Path("sweep/1").exists()
+    assert Run.open(Path("sweep/0")).status == "completed"
+    assert Run.open(Path("sweep/1")).status == "interrupted"
+    assert not Path("sweep/2").exists()
     assert tlbench("train", "--multirun", "resume=sweep").code == 0
-    assert tlbench("train", *HEADS, "epochs=80", "seed=0", "hydra.run.dir=whole").code == 0
-    assert bits(Path("sweep/0")) == bits(Path("whole"))
+    assert tlbench("train", *own, "seed=1", "hydra.run.dir=whole").code == 0
+    assert bits(Path("sweep/1")) == bits(Path("whole"))
 
 
 def test_a_process_that_starts_as_the_sweep_ends_does_no_job() -> None:

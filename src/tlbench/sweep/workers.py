@@ -101,9 +101,9 @@ class Worker:
     def close(self) -> None:
         """Wait for the end of a process that has no job."""
         self.ask_to_end()
-        self._process.wait()
         assert self._process.stderr is not None
-        self._process.stderr.close()
+        self._process.stderr.close()  # what nobody reads any more must not hold it up
+        self._process.wait()
 
 
 class Crew:
@@ -113,6 +113,8 @@ class Crew:
         """several: whether more than one job runs at a time, so that lines have to say whose they are."""
         self._left = list(jobs)
         self._several = several
+        # A process keeps its width for jobs of any number.
+        self._width = console.err.width - max((len(self._prefix(job)) for job in jobs), default=0)
         self._workers: list[Worker] = []
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -168,7 +170,7 @@ class Crew:
         if worker and not worker.over and worker.features == job.features:
             return worker
         self._leave(worker)
-        worker = Worker(job.features, console.err.width - len(self._prefix(job)))
+        worker = Worker(job.features, self._width)
         self._workers.append(worker)
         if self._ending.is_set():  # it was asked to before this process was there to hear
             worker.ask_to_end()
