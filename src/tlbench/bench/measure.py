@@ -84,10 +84,10 @@ def pretrained_on(cfg: Config) -> str:
 # ---------------------------------------------------------------- what zero looks like
 
 
-def raw_pixels(entry: Entry, settings: Settings, told: Told) -> Cell:
+def raw_pixels(entry: Entry, dataset: Dataset, settings: Settings, told: Told) -> Cell:
     """No network: the values of small images, by the same probes."""
-    cfg, side = entry.cfg, settings.pixels
-    dataset = datasets.load(cfg.data, Resize(side, cfg.data.resize, "bilinear"))
+    cfg = entry.cfg
+    dataset = datasets.at(dataset, Resize(settings.pixels, cfg.data.resize, "bilinear"), cfg.data)
     every = np.sort(np.concatenate(list(dataset.splits.values())))
     pixels = np.concatenate([dataset.images.batch(rows) for rows in np.array_split(every, 64)])
     position = np.full(len(dataset.images), -1)
@@ -152,16 +152,11 @@ def _answers(
     told: Told,
 ) -> probes.Answers:
     designs = [_design(table, position, dataset, split) for split in datasets.SPLITS]
-    total, done = probes.steps(settings), 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        told(0.5 + 0.5 * done / total)
-
     train, validation, test = designs
     with threads.over_blocks():
-        return probes.answers(train, validation, test, cfg, settings, step)
+        return probes.answers(
+            *(train, validation, test, cfg, settings), lambda share: told(0.5 + 0.5 * share)
+        )
 
 
 def _design(table: np.ndarray, position: np.ndarray, dataset: Dataset, split: str) -> Design:

@@ -1,5 +1,6 @@
 """What features are worth: probes on draws of the training images, each answered on every test image."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from tlbench.bench import draws
 from tlbench.bench.settings import Settings
 from tlbench.config.schema import Config
-from tlbench.probing import heads, neighbours, ridge, spectrum
+from tlbench.probing import heads, neighbours, ridge, spectrum, threads
 from tlbench.probing.design import Design
 from tlbench.probing.linear import all_scores
 from tlbench.probing.spectrum import Spectrum
@@ -42,41 +43,37 @@ def answers(
     test: Design,
     cfg: Config,
     settings: Settings,
-    told: Callable[[], object] = lambda: None,
+    told: Callable[[float], object] = lambda _: None,
 ) -> Answers:
-    """Answer the test images by every probe; told: `steps(settings)` times, as it goes on."""
+    """Answer the test images by every probe; told: the share that is done, as it goes on."""
     right: dict[str, list[np.ndarray]] = {}
     images: dict[str, int] = {}
+    drawn = _drawn(train.labels, cfg.seed, settings)
+    done = itertools.count(1)
 
-    def keep(name: str, scores: np.ndarray, count: int) -> None:
-        right.setdefault(name, []).append(scores.argmax(axis=1) == test.labels)
+    def keep(name: str, found: np.ndarray, count: int) -> None:
+        right.setdefault(name, []).append(found)
         images[name] = count
+        told(next(done) / (len(drawn) + 3))
 
-    def draw(name: str, rows: np.ndarray) -> None:
-        drawn = Design([train.tables[0][rows]], train.labels[rows], train.classes)
-        keep(name, _ridge(drawn, spectrum.of(drawn), test, settings), len(rows))
+    def answered(rows: np.ndarray) -> np.ndarray:
+        some = Design([train.tables[0][rows]], train.labels[rows], train.classes)
+        return _right(_ridge(some, spectrum.of(some), test, settings), test)
 
-    for number in range(settings.draws):
-        places = draws.order(train.labels, cfg.seed, number)
-        for count in _possible(settings.shots, train.labels):
-            draw(shot(count), draws.shots(places, count))
-        for share in settings.shares:
-            draw(part(share), draws.share(train.labels, places, share))
-        told()
-    found = spectrum.of(train)
-    keep(CURVE, _ridge(train, found, test, settings), len(train))
-    told()
-    best = heads.solve(cfg.head, train, found, validation).chosen
-    keep(ALL, all_scores(best.head.scores, test), len(train))
+    several = threads.each(lambda named: answered(named[1]), drawn)
+    for (name, rows), found in zip(drawn, several, strict=True):
+        keep(name, found, len(rows))
+    directions = spectrum.of(train)
+    keep(CURVE, _right(_ridge(train, directions, test, settings), test), len(train))
+    best = heads.solve(cfg.head, train, directions, validation).chosen
+    keep(ALL, _right(all_scores(best.head.scores, test), test), len(train))
     most = min(settings.neighbours, len(train))
-    keep(NEIGHBOURS, neighbours.votes(train, test, [most])[0], len(train))
-    told()
+    keep(NEIGHBOURS, _right(neighbours.votes(train, test, [most])[0], test), len(train))
     return Answers({name: np.stack(each) for name, each in right.items()}, images, best.strength)
 
 
-def steps(settings: Settings) -> int:
-    """How often `answers` tells of itself."""
-    return settings.draws + 2
+def _right(scores: np.ndarray, test: Design) -> np.ndarray:
+    return np.asarray(scores.argmax(axis=1) == test.labels)
 
 
 def _ridge(train: Design, found: Spectrum, test: Design, settings: Settings) -> np.ndarray:
@@ -88,9 +85,15 @@ def _ridge(train: Design, found: Spectrum, test: Design, settings: Settings) -> 
     return all_scores(ridge.solve(train, found, [strengths[best]])[0].scores, test)
 
 
-def _possible(shots: list[int], labels: np.ndarray) -> list[int]:
-    """Shots that half of the classes can give."""
-    return [count for count in shots if count <= np.median(np.bincount(labels))]
+def _drawn(labels: np.ndarray, seed: int, settings: Settings) -> list[tuple[str, np.ndarray]]:
+    """Name and rows of each probe on some images: of every draw shots that half of the classes can give, and shares."""
+    possible = [count for count in settings.shots if count <= np.median(np.bincount(labels))]
+    drawn = []
+    for number in range(settings.draws):
+        places = draws.order(labels, seed, number)
+        drawn += [(shot(count), draws.shots(places, count)) for count in possible]
+        drawn += [(part(share), draws.share(labels, places, share)) for share in settings.shares]
+    return drawn
 
 
 def screen(train: Design, test: Design, settings: Settings) -> float:

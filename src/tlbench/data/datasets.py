@@ -2,14 +2,14 @@
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
 from tlbench.data import sources
-from tlbench.data.images import Images
+from tlbench.data.images import FileImages, Images
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.data.splits import split
@@ -85,6 +85,13 @@ def load(cfg: Data, resize: Resize, given: Contents | None = None) -> Dataset:
     splits = split(cfg, loaded, names)
     _check_trained(names, loaded.labels[splits["train"]])
     return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
+
+
+def at(dataset: Dataset, resize: Resize, cfg: Data) -> Dataset:
+    """The same data at another size; image files are decoded when they are asked for, all else is read again."""
+    if not isinstance(dataset.images, FileImages):
+        return load(cfg, resize)
+    return replace(dataset, images=dataset.images.at(resize))
 
 
 def load_for_testing(

@@ -70,7 +70,7 @@ class ArrayImages:
 
     pixels: np.ndarray
     ids: np.ndarray
-    decoding: str = ""
+    decoding = ""
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> "ArrayImages":
@@ -91,14 +91,15 @@ class ArrayImages:
 
 @dataclass
 class FileImages:
-    """Images decoded from their files, in parallel, each time they are asked for.
+    """Images decoded from their files, in parallel: once and for all (`held`), or each time they are asked for.
 
-    A file that has changed or gone since its digest was taken raises DataError.
+    A file that has changed or gone since its digest was taken raises DataError when it is decoded.
     """
 
     paths: Sequence[Path]
     ids: np.ndarray
     resize: Resize
+    held: np.ndarray | None = None  # (images, height, width, 3) uint8
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,7 +113,13 @@ class FileImages:
         return len(self.paths)
 
     def batch(self, indices: np.ndarray) -> np.ndarray:
+        if self.held is not None:
+            return self.held[indices]
         return np.stack(list(_POOL.map(self._decode, indices)))
+
+    def at(self, resize: Resize) -> "FileImages":
+        """The same images at another size; the files are known to be readable."""
+        return self if resize == self.resize else FileImages(self.paths, self.ids, resize)
 
     def _decode(self, index: int) -> np.ndarray:
         path, content = self.paths[index], pictures.content(self.paths[index])
@@ -269,7 +276,7 @@ def _each(work: Callable[[int], str | None], count: int) -> list[str | None]:
 
 def read(
     paths: Sequence[Path], resize: Resize, memory_limit_bytes: float
-) -> tuple[Images, np.ndarray, list[str]]:
+) -> tuple[FileImages, np.ndarray, list[str]]:
     """Image files as a table, which of the paths are in it, and a line for each that is not.
 
     Every file is decoded once here: a damaged one is found now and not in mid-training. What fits
@@ -301,7 +308,6 @@ def read(
             "%d of %d pictures have hardly any contrast: are their values meant to be so?",
             *(plain.sum(), len(good)),
         )
-    if pixels is not None:
-        kept = pixels if len(good) == len(paths) else pixels[good]
-        return ArrayImages(kept, ids, _decoding(resize)), good, unreadable
-    return FileImages([paths[i] for i in good], ids, resize), good, unreadable
+    if pixels is not None and unreadable:
+        pixels = pixels[good]
+    return FileImages([paths[i] for i in good], ids, resize, held=pixels), good, unreadable

@@ -1,6 +1,7 @@
 """What a head is solved on: rows of features with their labels and weights, read block by block."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -57,9 +58,8 @@ class Design:
 
         It gets where the block lies among the rows, and its features, (block, width).
         """
-
-        with threads.pool() as pool:
-            yield from pool.map(lambda place: work(*self._block(place, size)), self._places(size))
+        size = self._alike(size)
+        return threads.each(lambda place: work(*self._block(place, size)), self._places(size))
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, np.ndarray]]:
         """Each block by itself: where it lies among the rows, and its features."""
@@ -69,6 +69,11 @@ class Design:
     def _places(self, size: int) -> Iterator[tuple[int, int]]:
         """The table and the first image of each block."""
         return itertools.product(range(len(self.tables)), range(0, len(self.labels), size))
+
+    def _alike(self, size: int) -> int:
+        """A size of blocks of which an even number is nearly alike: two threads end together."""
+        pairs = math.ceil(len(self.labels) / (2 * size))
+        return math.ceil(len(self.labels) / (2 * pairs)) if len(self.labels) > size // 4 else size
 
     def _block(self, place: tuple[int, int], size: int) -> tuple[slice, np.ndarray]:
         number, start = place

@@ -32,7 +32,8 @@ def left_out(design: Design, spectrum: Spectrum, strengths: Sequence[float]) -> 
     coefficients = (moments[:, None, :] * shrunk[:, :, None]).reshape(len(moments), -1)
 
     def of_block(where: slice, block: np.ndarray) -> np.ndarray:
-        along, targets = spectrum.along(block), design.one_hot(where)[:, None, :]
+        along = spectrum.along_own(design, where, block)
+        targets = design.one_hot(where)[:, None, :]
         fitted = (along @ coefficients.astype(np.float32)).reshape(len(block), -1, design.classes)
         own = design.shares[where][:, None] * (1 + along**2 @ shrunk)
         errors = (targets - fitted - shares) / np.maximum(1 - own, 1e-9)[:, :, None]
@@ -49,4 +50,4 @@ def _moments(design: Design, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray
         targets = (design.one_hot(where) - shares) * design.shares[where][:, None]
         return ((block - spectrum.mean) / spectrum.scale).T @ targets
 
-    return spectrum.vectors.T @ sum(design.map(of_block)), shares
+    return spectrum.projected(np.asarray(sum(design.map(of_block)))), shares

@@ -27,7 +27,17 @@ class Spectrum:
     mean: np.ndarray  # (features,) float64
     scale: np.ndarray  # (features,) float64: standard deviations, 1 where a feature never varies
     values: np.ndarray  # (directions,) float64: variance along each
-    vectors: np.ndarray  # (features, directions) float64, orthonormal
+    basis: (
+        np.ndarray
+    )  # float64: (features, directions), orthonormal, or the shares that rows have in these
+    rows: np.ndarray | None = (
+        None  # (rows, features) float64, standardised and weighted: of the dual
+    )
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """(features, directions) float64, orthonormal."""
+        return self.basis if self.rows is None else self.rows.T @ self.basis
 
     @cached_property
     def axes(self) -> np.ndarray:
@@ -43,12 +53,23 @@ class Spectrum:
         """Rows in the directions, (rows, directions) float32."""
         return (features - self.mean.astype(np.float32)) @ self.axes
 
+    def along_own(self, design: Design, where: slice, block: np.ndarray) -> np.ndarray:
+        """Rows of the design itself in the directions; those of the dual lie there without a product."""
+        if self.rows is None:
+            return self.along(block)
+        return self.basis[where] * self.values / np.sqrt(design.shares[where])[:, None]
+
+    def projected(self, moments: np.ndarray) -> np.ndarray:
+        """Columns of standardised features in the directions, (directions, columns)."""
+        return self.basis.T @ (moments if self.rows is None else self.rows @ moments)
+
     def folded(self, coefficients: np.ndarray, intercept: np.ndarray) -> Linear:
         """The head that has such coefficients along the directions, for features as they are.
 
         coefficients: (directions, classes); intercept: (classes,), at the mean of the features.
         """
-        kernel = (self.vectors @ coefficients) / self.scale[:, None]
+        weights = self.basis @ coefficients
+        kernel = (weights if self.rows is None else self.rows.T @ weights) / self.scale[:, None]
         return Linear(kernel, intercept - self.mean @ kernel)
 
 
@@ -56,9 +77,11 @@ def of(design: Design) -> Spectrum:
     """The spectrum of a design's rows, weighted as they are."""
     mean, scale = _moments(design)
     primal = len(design) > design.width
-    values, vectors = _primal(design, mean, scale) if primal else _dual(design, mean, scale)
+    rows = None if primal else _standardised(design, mean, scale)
+    values, vectors = _decomposed(_gram(design, mean, scale) if rows is None else rows @ rows.T)
     kept = values > NOTHING * values.max(initial=0.0)
-    return Spectrum(mean, scale, values[kept], vectors[:, kept])
+    values, vectors = values[kept], vectors[:, kept]
+    return Spectrum(mean, scale, values, vectors if primal else vectors / np.sqrt(values), rows)
 
 
 def _moments(design: Design) -> tuple[np.ndarray, np.ndarray]:
@@ -70,20 +93,18 @@ def _moments(design: Design) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(mean), np.where(never_varies | (scale == 0), 1.0, scale)
 
 
-def _primal(design: Design, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _gram(design: Design, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
     gram = np.zeros((design.width, design.width))
     for where, block in design.blocks(4096):
         rows = (block - mean) / scale * np.sqrt(design.shares[where])[:, None]
         with threads.of_blas():
             gram += rows.T @ rows
-    return _decomposed(gram)
+    return gram
 
 
-def _dual(design: Design, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    roots = np.sqrt(design.shares)[:, None]
-    rows = np.concatenate(list(design.map(lambda _, block: (block - mean) / scale))) * roots
-    values, left = _decomposed(rows @ rows.T)
-    return values, rows.T @ (left / np.sqrt(np.maximum(values, np.finfo(float).tiny)))
+def _standardised(design: Design, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    rows = np.concatenate(list(design.map(lambda _, block: (block - mean) / scale)))
+    return np.asarray(rows * np.sqrt(design.shares)[:, None])
 
 
 def _decomposed(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
