@@ -22,7 +22,7 @@ from tlbench.base.console import THEME
 from tlbench.base.errors import RunError
 from tlbench.base.files import write_json
 from tlbench.cli import main
-from tlbench.report import comparison, rows, tables
+from tlbench.report import comparison, rows, statistics, tables
 from tlbench.runs import metrics, results
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
@@ -609,3 +609,14 @@ def test_tables_go_into_what_is_no_file(runs, tmp_path):
     with os.fdopen(reader) as pipe:
         assert json.load(pipe)["rows"]
     assert done.stdout.startswith("run ")
+
+
+def test_folds_are_compared_by_a_test_that_knows_that_they_overlap() -> None:
+    gaps, share = [0.02, 0.01, 0.03, 0.0, 0.04], 0.25
+    # Nadeau and Bengio 2003: the variance of the mean is (1/k + n2/n1) s^2.
+    error = np.sqrt(np.var(gaps, ddof=1) * (1 / 5 + 0.25))
+    low, high, p = statistics.resampled(gaps, share)
+    quantile = 2.7764451051977987  # of Student's t with four degrees of freedom, 97.5 %
+    assert (low, high) == pytest.approx((0.02 - quantile * error, 0.02 + quantile * error))
+    assert p == pytest.approx(0.13242, abs=1e-5)
+    assert statistics.resampled([0.0] * 3, share)[2] == 1

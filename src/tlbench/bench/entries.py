@@ -12,7 +12,7 @@ from tlbench.config.compose import compose
 from tlbench.config.schema import Config
 
 SEVERAL = ("backbone", "data")  # groups whose words may have several values
-PATHS = ("backbone.weights=", "data.root=")
+PATHS = ("backbone.weights=", "data.root=", "data.table=")
 OWN = ("head=logistic", "trainable=false")  # what a bench solves
 
 
@@ -52,8 +52,8 @@ def _network(cfg: Config) -> str:
 
 
 def _pictures(cfg: Config) -> str:
-    folder = cfg.data.root if cfg.data.source == "image_folder" else None
-    return Path(folder).name if folder else cfg.data.name
+    file = {"image_folder": cfg.data.root, "table": cfg.data.table}.get(cfg.data.source)
+    return Path(file).stem if file else cfg.data.name
 
 
 def _values(word: str) -> list[str]:

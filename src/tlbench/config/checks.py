@@ -27,6 +27,7 @@ CHOICES = {
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
+    "data.duplicates": ("exact", "ignore"),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.interpolation": ("bilinear", "bicubic"),
     "backbone.pooling": ("average", "cls", "cls+average"),
@@ -43,6 +44,7 @@ LEAST = {
 }
 LEAST_OR_NULL = {
     "data.limit": 2,
+    "data.folds": 2,
     "data.image_size": 1,
     "early_stopping.patience": 1,
     "features.batch_size": 1,
@@ -63,6 +65,7 @@ def load(source: DictConfig | dict[str, Any] | Path) -> Config:
         raise ConfigError(explain(error)) from error
     assert isinstance(config, Config)
     config.data.root = _absolute(config.data.root)
+    config.data.table = _absolute(config.data.table)
     config.features.folder = _absolute(config.features.folder) or ""
     if config.backbone.weights_file:
         config.backbone.weights = _absolute(config.backbone.weights)
@@ -249,6 +252,14 @@ def _check_data(d: Data) -> None:
         )
     if d.source == "image_folder":
         _require(bool(d.root), "data.root", d.root, "the folder that holds your pictures")
+    if d.source == "table":
+        _require(bool(d.table), "data.table", d.table, "the file of a table of pictures")
+        for name in ("path", "label"):
+            _require(bool(getattr(d, name)), f"data.{name}", None, "the name of a column")
+    fits = 0 <= d.fold < (d.folds or 1)
+    _require(
+        fits, "data.fold", d.fold, f"0 to {(d.folds or 1) - 1} (data.folds={d.folds or 'null'})"
+    )
 
 
 def _check_batch_norm(b: BatchNorm) -> None:

@@ -142,7 +142,7 @@ def explain(error: Exception) -> str:
         group, _, name = (error.missing_cfg_file or "").rpartition("/")
         hint = suggest(name, error.options)
         if group == "backbone":
-            hint += " Another network of Keras: backbone.application=NAME"
+            hint += " Another network of Keras: backbone.architecture=NAME"
         if group == "data":
             hint = _own_pictures(name) or hint
         return f"Unknown {group} '{name}'. {hint}"

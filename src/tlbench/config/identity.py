@@ -12,13 +12,21 @@ from tlbench.config.schema import Config
 # How a run is carried out, and where things lie: the result is the same, so two runs that differ in these
 # alone are the same run. What lies there is told by digests, in the manifest.
 CARRIED_OUT = (
-    *("n_jobs", "published", "resume", "data.root", "data.memory_limit_gb", "tracker"),
+    *(
+        "n_jobs",
+        "published",
+        "resume",
+        "data.root",
+        "data.table",
+        "data.memory_limit_gb",
+        "tracker",
+    ),
     *("features.folder", "features.limit_gb", "features.memory_limit_gb", "features.batch_size"),
     "backbone.licence",
 )
 # What a run that goes on may be given anew: its images and first weights are held against their digests.
 MOVABLE = (*CARRIED_OUT, "backbone.weights")
-SEED = "seed"  # runs that differ in it alone are one row of a table
+SEED, FOLD = "seed", "data.fold"  # runs that differ in them alone are one row of a table
 # In what jobs may differ that train heads on the same features of a frozen backbone.
 OF_A_HEAD = (
     *("head", "optimizer", "schedule", "strategy", "epochs", "batch_size", "learning_rate", "seed"),
@@ -59,9 +67,10 @@ def features_hash(cfg: Config) -> str | None:
     return _digest(shared)
 
 
-def but_for_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of settings by dotted names those that are equal in runs which differ in their seed only."""
-    return {key: value for key, value in settings.items() if key != SEED and counts(key)}
+def but_for_repeats(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of settings by dotted names those that are equal in runs which differ in their seed or fold only."""
+    repeated = (SEED, FOLD)
+    return {key: value for key, value in settings.items() if key not in repeated and counts(key)}
 
 
 def moved(saved: Config, asked: Config, overrides: Iterable[str]) -> Config:

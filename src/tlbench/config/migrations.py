@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-FORMAT = 3  # of a run's folder and of the settings in it; a newer one is refused
+FORMAT = 4  # of a run's folder and of the settings in it; a newer one is refused
 
 Tree = dict[str, Any]
 
@@ -37,4 +37,11 @@ def _to_solvers(tree: Tree) -> None:
         backbone["interpolation"] = "bilinear"
 
 
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers}
+def _to_groups(tree: Tree) -> None:
+    """3 -> 4: no table, no groups and no folds; equal images stood together."""
+    if isinstance(data := tree.get("data"), dict):
+        data |= {"group": None, "duplicates": "exact", "folds": None, "fold": 0}
+        data |= {"table": None, "path": None, "label": None, "split": None}
+
+
+_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers, 3: _to_groups}

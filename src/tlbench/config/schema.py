@@ -92,6 +92,14 @@ class Data:
     resize: str
     unreadable: str
     memory_limit_gb: float
+    group: str | None
+    duplicates: str
+    folds: int | None
+    fold: int
+    table: str | None
+    path: str | None
+    label: str | None
+    split: str | None
     arguments: dict[str, Any]
 
 

@@ -1,6 +1,7 @@
 """The words of a command: as a user types them -> as Hydra's grammar has them, and back.
 
-Hydra gives a meaning to commas, brackets, quotes, spaces and `$`. A path has none of that: it is text.
+Hydra gives a meaning to commas, brackets, quotes, spaces and `$`. A path, a column's name and a pattern have none of
+that: they are text.
 """
 
 import functools
@@ -18,8 +19,10 @@ from omegaconf import OmegaConf
 from tlbench.base.errors import ConfigError
 from tlbench.config import schema
 
-# Settings whose value is a path, taken as the shell gave it; a --multirun may vary the first three.
-VARIED = ("data.root", "backbone.weights", "features.folder")
+# Settings whose value is text, taken as the shell gave it: paths, and what tells of the rows of a table. A --multirun
+# may vary all but the last path.
+TEXTS = ("data.path", "data.label", "data.split", "data.group")
+VARIED = ("data.root", "data.table", "backbone.weights", "features.folder", *TEXTS)
 PATHS = (*VARIED, "resume")
 # Paths of Hydra's, in which ${now:...} and the like keep their meaning, as conf/train.yaml has them.
 TEMPLATES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -57,7 +60,7 @@ def _for_hydra(word: str, *, sweep: bool) -> str:
 def _path(key: str, raw: str) -> str:
     if raw.lower() in ("", "null") or re.fullmatch(_QUOTED, raw, re.S):
         return raw
-    text = expanded(raw)
+    text = raw if key in TEXTS else expanded(raw)
     return quoted(text if key in TEMPLATES else literal(text))
 
 

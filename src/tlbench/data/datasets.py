@@ -2,17 +2,20 @@
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
-from tlbench.data import sources
+from tlbench.data import groups, sources
 from tlbench.data.images import FileImages, Images
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.data.splits import split
+from tlbench.runs import listing
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,6 +29,13 @@ class Dataset:
     labels: np.ndarray  # (images,), int64 in 0 to classes-1
     splits: dict[str, np.ndarray]  # rows of "train", "validation" and "test"
     unreadable: list[str]  # a line for each file that was left out
+    files: Sequence[str] | None = None  # by what name people know each image; None: by its number
+    groups: np.ndarray | None = (
+        None  # (images,), equal where images belong together; None: each by itself
+    )
+    columns: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # what else is said of each image
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -39,6 +49,16 @@ class Dataset:
     def fingerprint(self) -> str:
         """The first 16 digits of `sha256`: enough to tell data sets apart."""
         return self.sha256[:16]
+
+    @property
+    def contents(self) -> str:
+        """16 hexadecimal digits over images, labels and class names, however they are split."""
+        digest = hashlib.sha256("\0".join(self.class_names).encode())
+        rows = np.concatenate([self.splits[name] for name in SPLITS])
+        order = rows[np.lexsort((self.labels[rows], self.images.ids[rows]))]
+        digest.update(self.images.ids[order].tobytes())
+        digest.update(self.labels[order].tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def test_sha256(self) -> str:
@@ -61,6 +81,33 @@ class Dataset:
         pairs = np.unique(np.rec.fromarrays([self.images.ids[rows], self.labels[rows]]))
         return len(pairs) - len(np.unique(self.images.ids[rows]))
 
+    @property
+    def straddling(self) -> int:
+        """How many groups have images in more than one split: the data set itself has split them."""
+        if self.groups is None:
+            return 0
+        return sum(
+            count > 1
+            for count in Counter(
+                group for rows in self.splits.values() for group in np.unique(self.groups[rows])
+            ).values()
+        )
+
+    def file(self, row: int) -> str:
+        """What people call an image: its path below data.root, or its number in the data set."""
+        return self.files[row] if self.files is not None else str(row)
+
+    def listing(self) -> str:
+        """CSV with path, split and label of every image, its group and what else is said of it.
+
+        Raises DataError where images have no paths.
+        """
+        if self.files is None:
+            raise DataError("These images have no paths: there is no table of them to write.")
+        groups = {} if self.groups is None else {"group": self.groups.tolist()}
+        columns = {**groups, **self.columns}  # a table's own names of groups say more
+        return listing.splits(self.files, self.labels, self.splits, self.class_names, columns)
+
     def ids_of(self, split: str) -> np.ndarray:
         """The images' digests of one split, in its order."""
         return self.images.ids[self.splits[split]]
@@ -77,6 +124,7 @@ def load(cfg: Data, resize: Resize, given: Contents | None = None) -> Dataset:
     would read. Raises DataError naming what is missing, unreadable or too small.
     """
     names, loaded = _checked(cfg, given or sources.read(cfg, resize))
+    loaded = replace(loaded, groups=groups.of(cfg, loaded))
     if len(names) < 2:
         raise DataError(
             f"{cfg.root or cfg.name} holds {len(names)} class ({', '.join(names) or 'none'}). "
@@ -84,7 +132,7 @@ def load(cfg: Data, resize: Resize, given: Contents | None = None) -> Dataset:
         )
     splits = split(cfg, loaded, names)
     _check_trained(names, loaded.labels[splits["train"]])
-    return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
+    return _dataset(names, loaded, splits)
 
 
 def at(dataset: Dataset, resize: Resize, cfg: Data) -> Dataset:
@@ -105,10 +153,18 @@ def load_for_testing(
     names, loaded = _checked(cfg, sources.read(cfg, resize))
     test = np.arange(len(loaded.labels)) if every else _rows_of(test_ids, loaded)
     if test is None:
+        loaded = replace(loaded, groups=groups.of(cfg, loaded))
         test = split(cfg, loaded, names)["test"]
     none = np.array([], np.int64)
     splits = {"train": none, "validation": none, "test": test}
-    return Dataset(names, loaded.images, loaded.labels, splits, list(loaded.unreadable))
+    return _dataset(names, loaded, splits)
+
+
+def _dataset(names: list[str], loaded: Contents, splits: dict[str, np.ndarray]) -> Dataset:
+    return Dataset(
+        *(names, loaded.images, loaded.labels, splits, list(loaded.unreadable)),
+        *(loaded.files, loaded.groups, loaded.columns),
+    )
 
 
 def _rows_of(wanted: np.ndarray | None, loaded: Contents) -> np.ndarray | None:

@@ -166,7 +166,7 @@ def _parts(root: Path, names: list[str] | None) -> list[tuple[str, Path]]:
     pictures, beside other classes, is a class. Raises DataError where both might be meant.
     """
     folders = _folders(root)
-    splits = {folder: part for folder in folders if (part := _part_of(folder.name)) is not None}
+    splits = {folder: part for folder in folders if (part := part_of(folder.name)) is not None}
     chosen = {_text(name) for name in names or []}
     if not splits or (names and all(_text(folder.name) in chosen for folder in folders)):
         return [("", root)]
@@ -188,7 +188,7 @@ def _parts(root: Path, names: list[str] | None) -> list[tuple[str, Path]]:
     return parts
 
 
-def _part_of(name: str) -> str | None:
+def part_of(name: str) -> str | None:
     """The split that a folder's name means, or None."""
     lower = name.lower()
     return next((part for part, usual in SPLIT_NAMES.items() if usual.fullmatch(lower)), None)

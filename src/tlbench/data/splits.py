@@ -1,20 +1,30 @@
-"""Which rows are trained on, validated and tested with: drawn once, stratified, equal images together."""
+"""Which rows are trained on, validated and tested with: drawn once, stratified, what belongs together on one side."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
+from tlbench.data import groups
 from tlbench.data.sources import Contents
 
 
 def split(cfg: Data, loaded: Contents, names: list[str]) -> dict[str, np.ndarray]:
     """Rows of each split: what the source bound stays, the rest is drawn, stratified by class.
 
-    Equal images are drawn together: none is trained on that is tested with.
+    Images of one group and equal ones are drawn together: none is trained on that is tested with.
     """
+    whole = _Rows(
+        cfg, loaded.labels, groups.together(cfg, loaded), loaded.groups is not None, names
+    )
     free, test, validation = (np.flatnonzero(loaded.part == p) for p in ("", "test", "validation"))
-    if cfg.test is not None and not len(test):
-        free, test = _draw(cfg, loaded, free, cfg.test, names, "data.test")
+    if cfg.folds is not None:
+        free, test = whole.fold(free, test)
+    elif cfg.test is not None and not len(test):
+        free, test = whole.drawn(free, cfg.test, "data.test")
     if not len(test):
         raise DataError("There are no test images. Set data.test to a share of them, such as 0.2.")
     if cfg.limit is not None and cfg.limit < 2 * len(names):
@@ -24,60 +34,122 @@ def split(cfg: Data, loaded: Contents, names: list[str]) -> dict[str, np.ndarray
         )
     if cfg.limit is not None and cfg.limit < len(free) + len(validation):
         share = cfg.limit / (len(free) + len(validation))
-        free, validation, test = (
-            _sample(cfg, loaded, rows, share, names) for rows in (free, validation, test)
-        )
+        free, validation, test = (whole.sample(rows, share) for rows in (free, validation, test))
     train = free
     if not len(validation):
-        train, validation = _draw(cfg, loaded, free, cfg.validation, names, "data.validation")
+        train, validation = whole.drawn(free, cfg.validation, "data.validation")
     return {"train": train, "validation": validation, "test": test}
 
 
-def _sample(
-    cfg: Data, loaded: Contents, rows: np.ndarray, share: float, names: list[str]
-) -> np.ndarray:
-    """A share of the rows, with the classes in the same proportions."""
-    if not len(rows):
-        return rows
-    count = max(len(np.unique(loaded.labels[rows])), round(share * len(rows)))
-    return rows if count >= len(rows) else _draw(cfg, loaded, rows, count, names, "data.limit")[1]
+@dataclass(frozen=True)
+class _Rows:
+    """What decides how rows may be drawn."""
 
+    cfg: Data
+    labels: np.ndarray
+    together: np.ndarray  # equal for rows that stay on one side
+    grouped: bool  # whether there are groups beside equal images
+    names: list[str]
 
-def _draw(
-    cfg: Data,
-    loaded: Contents,
-    rows: np.ndarray,
-    amount: float,
-    names: list[str],
-    setting: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two, sorted: the rest, and `amount` (a share or a count) with every class in it."""
-    from sklearn.model_selection import train_test_split
+    def sample(self, rows: np.ndarray, share: float) -> np.ndarray:
+        """A share of the rows, with the classes in the same proportions."""
+        if not len(rows):
+            return rows
+        count = max(len(np.unique(self.labels[rows])), round(share * len(rows)))
+        return rows if count >= len(rows) else self._alone(rows, count, "data.limit")[1]
 
-    _, first, kind = np.unique(loaded.images.ids[rows], return_index=True, return_inverse=True)
-    distinct = rows[np.sort(first)]
-    count = int(amount) if amount >= 1 else max(1, round(amount * len(rows)))
-    present = np.unique(loaded.labels[rows])
-    sizes = np.bincount(loaded.labels[distinct], minlength=len(names))[present]
-    if (least := sizes.min()) < 2:
-        scarce = names[present[sizes.argmin()]]
+    def drawn(self, rows: np.ndarray, amount: float, setting: str) -> tuple[np.ndarray, np.ndarray]:
+        """Rows in two, sorted: the rest, and `amount` of them, a share or a count; of groups about so many."""
+        if not self.grouped:
+            return self._alone(rows, amount, setting)
+        share = amount if amount < 1 else amount / len(rows)
+        if not 0 < share < 1:
+            raise DataError(f"{setting}={_short(amount)} takes all of {len(rows)} images.")
+        least = min(round(1 / min(share, 1 - share)), len(np.unique(self.together[rows])))
+        parts = self._parts(rows, max(2, least), setting)
+        wanted = min(share, 1 - share) * self._counts(rows)
+        nearest = min(parts, key=lambda part: float(abs(self._counts(part) - wanted).sum()))
+        others = np.setdiff1d(rows, nearest)
+        return (others, nearest) if share <= 0.5 else (nearest, others)
+
+    def fold(self, rows: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that are trained on, and one of `data.folds` parts to test with."""
+        folds = int(self.cfg.folds or 0)
+        if len(bound):
+            raise DataError(
+                f"data.folds={folds} draws the test images, and this data set brings its own. Set data.folds=null, or "
+                "put all images into one folder or table without splits."
+            )
+        test = list(self._parts(rows, folds, "data.folds"))[self.cfg.fold]
+        return np.setdiff1d(rows, test), test
+
+    def _counts(self, rows: np.ndarray) -> np.ndarray:
+        return np.bincount(self.labels[rows], minlength=len(self.names))
+
+    def _parts(self, rows: np.ndarray, count: int, setting: str) -> Iterator[np.ndarray]:
+        """Rows in so many parts of about equal size and classes; what belongs together in one of them."""
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+        kinds, first, kind = np.unique(self.together[rows], return_index=True, return_inverse=True)
+        if len(kinds) < count:
+            what = "groups" if self.grouped else "different images"
+            raise DataError(
+                f"{setting} needs at least {count} {what}, and there are {len(kinds)}. Add images, or take fewer parts."
+            )
+        options = {"shuffle": True, "random_state": self.cfg.split_seed}
+        labels = self.labels[rows]
+        # A class with fewer images than parts is missing in some of them: that is said where it matters.
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            count = min(count, max(2, int(np.bincount(labels).max())))
+            if self.grouped:
+                folds = StratifiedGroupKFold(count, **options).split(rows, labels, kind)
+                yield from (rows[test] for _, test in folds)
+                return
+            for _, test in StratifiedKFold(count, **options).split(first, labels[first]):
+                yield rows[np.isin(kind, kind[first[test]])]
+
+    def _alone(
+        self, rows: np.ndarray, amount: float, setting: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows in two, sorted: the rest, and exactly `amount` where few images are equal, with every class in it."""
+        from sklearn.model_selection import train_test_split
+
+        _, first, kind = np.unique(self.together[rows], return_index=True, return_inverse=True)
+        distinct = rows[np.sort(first)]
+        count = int(amount) if amount >= 1 else max(1, round(amount * len(rows)))
+        present = np.unique(self.labels[rows])
+        sizes = np.bincount(self.labels[distinct], minlength=len(self.names))[present]
+        self._refuse_scarce(present, sizes, amount, setting)
+        share = max(1, round(count * len(distinct) / len(rows)))
+        if not len(present) <= share <= len(distinct) - len(present):
+            raise DataError(
+                f"{setting}={_short(amount)} takes {count} of {len(rows)} images, which does not leave each of "
+                f"{len(present)} classes an image on both sides. Change {setting} or add images."
+            )
+        _, chosen = train_test_split(
+            distinct,
+            test_size=share,
+            stratify=self.labels[distinct],
+            random_state=self.cfg.split_seed,
+        )
+        drawn = np.isin(self.together[rows], self.together[chosen])
+        _settle(drawn, count, alone=np.bincount(kind)[kind] == 1, labels=self.labels[rows])
+        return rows[~drawn], rows[drawn]
+
+    def _refuse_scarce(
+        self, present: np.ndarray, sizes: np.ndarray, amount: float, setting: str
+    ) -> None:
+        """Raise DataError where a class is too small to be on both sides; sizes: of the classes that are present."""
+        scarce = present[sizes < 2]
+        if not len(scarce):
+            return
+        first, least = self.names[scarce[0]], int(sizes[sizes < 2][0])
+        more = f" (and {len(scarce) - 1} other classes)" if len(scarce) > 1 else ""
         raise DataError(
-            f"Class '{scarce}' has {least} image{'' if least == 1 else 's'} to split by "
+            f"Class '{first}'{more} has {least} image{'' if least == 1 else 's'} to split by "
             f"{setting}={_short(amount)}; it needs at least 2 (3 with a test share), equal ones counted "
             "once. Add images or leave the class out."
         )
-    share = max(1, round(count * len(distinct) / len(rows)))
-    if not len(present) <= share <= len(distinct) - len(present):
-        raise DataError(
-            f"{setting}={_short(amount)} takes {count} of {len(rows)} images, which does not leave each of "
-            f"{len(present)} classes an image on both sides. Change {setting} or add images."
-        )
-    _, chosen = train_test_split(
-        distinct, test_size=share, stratify=loaded.labels[distinct], random_state=cfg.split_seed
-    )
-    drawn = np.isin(loaded.images.ids[rows], loaded.images.ids[chosen])
-    _settle(drawn, count, alone=np.bincount(kind)[kind] == 1, labels=loaded.labels[rows])
-    return rows[~drawn], rows[drawn]
 
 
 def _settle(drawn: np.ndarray, count: int, *, alone: np.ndarray, labels: np.ndarray) -> None:

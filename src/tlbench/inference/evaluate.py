@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tlbench.base.files import own_folder, write_json
+from tlbench.base.files import own_folder, write_json, write_text
 from tlbench.base.text import printable
 from tlbench.config.compose import with_data
 from tlbench.config.schema import Config
 from tlbench.data.datasets import Dataset
 from tlbench.inference import loaded
 from tlbench.inference.loaded import Loaded
-from tlbench.runs import layout, metrics, plots
+from tlbench.runs import layout, listing, metrics, plots
 from tlbench.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 ROUNDING = 1e-3
 # What training recorded on features of a lower precision may differ by so much from the model in float32.
 LOWER_PRECISION_ACCURACY = 0.01
-SHOWN_MISTAKES = 16
+SHOWN_MISTAKES, LISTED_MISTAKES, SHOWN_FILES = 16, 100, 3
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def evaluate(
     rows, labels = dataset.splits["test"], dataset.labels_of("test")
     log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
     probabilities = classifier.of_rows(dataset, rows)
-    results = _results(labels, probabilities, dataset, cfg)
+    results = _results(probabilities, dataset, cfg)
     if recorded:
         seen = np.isin(dataset.ids_of("test"), recorded["train"])
         results |= metrics.unseen(labels, probabilities, seen)
@@ -85,17 +87,17 @@ def _device(run: Run) -> str:
     return "cpu" if run.manifest.get("hardware", {}).get("device") == "cpu" else "auto"
 
 
-def _results(
-    labels: np.ndarray, probabilities: np.ndarray, dataset: Dataset, cfg: Config
-) -> dict[str, Any]:
-    names = dataset.class_names
+def _results(probabilities: np.ndarray, dataset: Dataset, cfg: Config) -> dict[str, Any]:
+    names, labels = dataset.class_names, dataset.labels_of("test")
     counts = metrics.confusion(labels, probabilities.argmax(axis=1), len(names))
     calibration = metrics.calibration(labels, probabilities)
+    mistakes = _mistakes(dataset, probabilities)
     results = {
         **metrics.metrics(labels, probabilities, names),
         "calibration_error": calibration["calibration_error"],
         "calibration_bins": calibration["bins"],
-        "most_confused": metrics.most_confused(counts, names),
+        "most_confused": _with_files(metrics.most_confused(counts, names), mistakes),
+        "worst_mistakes": mistakes[:LISTED_MISTAKES],
         "confusion": counts.tolist(),
     }
     if cfg.data.superclasses:
@@ -103,6 +105,40 @@ def _results(
             labels, probabilities, names, cfg.data.superclasses
         )
     return results
+
+
+def _mistakes(dataset: Dataset, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Every wrong prediction with the image's name, the surest first; image: its place among the test images."""
+    labels, names = dataset.labels_of("test"), dataset.class_names
+    return [
+        {
+            **{"file": dataset.file(dataset.splits["test"][i]), "image": int(i)},
+            **{"true": names[labels[i]], "predicted": names[probabilities[i].argmax()]},
+            "probability": float(probabilities[i].max()),
+        }
+        for i in metrics.worst_mistakes(labels, probabilities, len(labels))
+    ]
+
+
+def _with_files(
+    confused: list[dict[str, Any]], mistakes: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Pairs of classes with the names of a few images that were taken one for the other, the surest first."""
+    files = defaultdict[tuple[str, str], list[str]](list)
+    for one in mistakes:
+        files[one["true"], one["predicted"]].append(one["file"])
+    return [
+        {**pair, "files": files[pair["true"], pair["predicted"]][:SHOWN_FILES]} for pair in confused
+    ]
+
+
+def _predictions(dataset: Dataset, probabilities: np.ndarray) -> str:
+    rows = dataset.splits["test"]
+    files = [dataset.file(row) for row in rows]
+    labels = dataset.labels_of("test")
+    return listing.predictions(
+        *(files, ["test"] * len(rows), labels, probabilities, dataset.class_names)
+    )
 
 
 # ---------------------------------------------------------------- against the record
@@ -206,7 +242,8 @@ def _write(
         f"calibration error {results['calibration_error']:.4f}",
         folder / layout.RELIABILITY,
     )
-    _draw_mistakes(dataset, probabilities, folder / layout.MISTAKES)
+    _draw_mistakes(dataset, results["worst_mistakes"][:SHOWN_MISTAKES], folder / layout.MISTAKES)
+    write_text(folder / layout.PREDICTED_FILES, _predictions(dataset, probabilities))
     write_json(folder / layout.EVALUATED, {**_facts(cfg, dataset, comparison), **results})
     return folder
 
@@ -228,23 +265,22 @@ def _facts(cfg: Config, dataset: Dataset, comparison: Comparison) -> dict[str, A
     }
 
 
-def _draw_mistakes(dataset: Dataset, probabilities: np.ndarray, path: Path) -> None:
-    labels, names = dataset.labels_of("test"), dataset.class_names
-    worst = metrics.worst_mistakes(labels, probabilities, SHOWN_MISTAKES)
-    if not len(worst):
+def _draw_mistakes(dataset: Dataset, mistakes: Sequence[dict[str, Any]], path: Path) -> None:
+    if not mistakes:
         path.unlink(missing_ok=True)  # of an earlier evaluation
         return
     captions = [
         (
-            f"is {_shortened(names[labels[i]])}",
-            f"taken for {_shortened(names[probabilities[i].argmax()])} {probabilities[i].max():.0%}",
+            f"is {_shortened(one['true'])}",
+            f"taken for {_shortened(one['predicted'])} {one['probability']:.0%}",
+            _shortened(one["file"].rpartition("/")[2], 24),
         )
-        for i in worst
+        for one in mistakes
     ]
-    images = dataset.images.batch(dataset.splits["test"][worst])
-    plots.mistakes(images, captions, "most confident mistakes", path)
+    rows = dataset.splits["test"][[one["image"] for one in mistakes]]
+    plots.mistakes(dataset.images.batch(rows), captions, "most confident mistakes", path)
 
 
-def _shortened(name: str) -> str:
+def _shortened(name: str, most: int = 16) -> str:
     name = printable(name)
-    return name if len(name) <= 16 else name[:15] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"

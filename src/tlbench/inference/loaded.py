@@ -6,7 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,7 +207,7 @@ def _in_order_of(names: list[str], dataset: Dataset) -> Dataset:
     if dataset.class_names == names:
         return dataset
     to = np.array([names.index(name) for name in dataset.class_names])
-    return Dataset(names, dataset.images, to[dataset.labels], dataset.splits, dataset.unreadable)
+    return replace(dataset, class_names=names, labels=to[dataset.labels])
 
 
 def check_classes(names: list[str], others: list[str], *, some: bool) -> None:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import RunError
+from tlbench.config.identity import SEED
 from tlbench.report.rows import Row
-from tlbench.report.statistics import mcnemar, paired_interval
+from tlbench.report.statistics import mcnemar, paired_interval, resampled
 from tlbench.runs.results import Result
 
 CERTAIN = 0.05  # of McNemar's p, below which a difference is called one
@@ -24,11 +25,13 @@ class Pair:
     """Two runs on the same test images. Accuracies and difference (a - b) are shares, 0-1."""
 
     seed: int | None
+    fold: int | None
     a: float
     b: float
     only_a: int  # images that only a got right
     only_b: int
     images: int
+    trained: int  # images that a was trained on
 
     @property
     def difference(self) -> float:
@@ -53,6 +56,12 @@ class Comparison:
     b: str
     pairs: tuple[Pair, ...]
 
+    @property
+    def of_folds(self) -> bool:
+        """Whether the pairs are parts of one cross-validation."""
+        folds = {pair.fold for pair in self.pairs}
+        return len(self.pairs) > 1 and None not in folds and len(folds) == len(self.pairs)
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, the derived ones included."""
         pairs = [
@@ -63,30 +72,32 @@ class Comparison:
 
 
 def compare(a: Row, b: Row) -> Comparison:
-    """Set two rows of the table against each other, seed by seed where both have several.
+    """Set two rows of the table against each other, seed by seed and fold by fold where both have several.
 
-    Raises RunError when they were not tested on the same images, or have no seed in common.
+    Raises RunError when they were not tested on the same images, or have no seed and fold in common.
     """
     for row in (a, b):
         if not row.completed:
             raise RunError(f"{row.name} is {row.first.status}: it has no predictions to compare.")
-    if not a.first.tested_like(b.first):
+    matched = _matched(a, b)
+    if not all(ours.tested_like(theirs) for ours, theirs in matched):
         raise RunError(
             f"{a.name} and {b.name} were tested on different images: they cannot be compared."
         )
-    pairs = tuple(_pair(*runs) for runs in _matched(a, b))
-    return Comparison(a.name, b.name, pairs)
+    return Comparison(a.name, b.name, tuple(_pair(*runs) for runs in matched))
 
 
 def _matched(a: Row, b: Row) -> list[tuple[Result, Result]]:
-    """Pairs of runs: the only ones there are, or those with the same seed."""
+    """Pairs of runs: the only ones there are, or those with the same seed and fold."""
     if len(a.runs) == len(b.runs) == 1:
         return [(a.first, b.first)]
-    ours, theirs = ({run.settings.get("seed"): run for run in row.runs} for row in (a, b))
-    shared = [seed for seed in ours if seed in theirs]
+    ours, theirs = ({(run.settings.get(SEED), run.fold): run for run in row.runs} for row in (a, b))
+    shared = [key for key in ours if key in theirs]
     if not shared:
-        raise RunError(f"{a.name} and {b.name} share no seed. Compare two run folders instead.")
-    return [(ours[seed], theirs[seed]) for seed in shared]
+        raise RunError(
+            f"{a.name} and {b.name} share no seed and fold. Compare two run folders instead."
+        )
+    return [(ours[key], theirs[key]) for key in shared]
 
 
 def _pair(a: Result, b: Result) -> Pair:
@@ -95,12 +106,14 @@ def _pair(a: Result, b: Result) -> Pair:
         raise RunError(f"{a.folder} and {b.folder} were tested on different images.")
     right_a, right_b = (found.argmax(axis=1) == labels for found in (ours, theirs))
     return Pair(
-        seed=a.settings.get("seed"),
+        seed=a.settings.get(SEED),
+        fold=a.fold,
         a=float(right_a.mean()),
         b=float(right_b.mean()),
         only_a=int((right_a & ~right_b).sum()),
         only_b=int((right_b & ~right_a).sum()),
         images=len(labels),
+        trained=int(a.data.get("images", {}).get("train", 0)),
     )
 
 
@@ -108,7 +121,7 @@ def _pair(a: Result, b: Result) -> Pair:
 
 
 COLUMNS = (
-    Column("seed", "right", rank=1),
+    *(Column("seed", "right", rank=1), Column("fold", "right", rank=1)),
     *(Column("A", "right", rank=3), Column("B", "right", rank=3), Column("A - B", "right")),
     Column("95 % interval", "right", rank=2),
     *(Column("only A", "right", rank=4), Column("only B", "right", rank=4), Column("p", "right")),
@@ -126,7 +139,7 @@ def cells(pair: Pair) -> list[str]:
     """A pair as text, in the order of the table's columns."""
     low, high = pair.interval
     return [
-        "-" if pair.seed is None else str(pair.seed),
+        *("-" if number is None else str(number) for number in (pair.seed, pair.fold)),
         *(f"{pair.a:.4f}", f"{pair.b:.4f}", f"{pair.difference:+.4f}"),
         f"{low:+.4f} to {high:+.4f}",
         *(f"{pair.only_a:,}", f"{pair.only_b:,}", p_value(pair.p)),
@@ -142,6 +155,8 @@ def conclusion(found: Comparison) -> str:
     """One sentence: which is better, or that these images do not tell."""
     gaps, images = [pair.difference for pair in found.pairs], found.pairs[0].images
     sure = [pair for pair in found.pairs if pair.p < CERTAIN]
+    if found.of_folds:
+        return _of_folds(found)
     if len(found.pairs) > 1:
         wins = [sum(sign * pair.difference > 0 for pair in sure) for sign in (1, -1)]
         return (
@@ -154,6 +169,22 @@ def conclusion(found: Comparison) -> str:
     return (
         f"{better} is better than {worse} on these {images:,} test images "
         f"(McNemar's exact p {p_value(found.pairs[0].p)})."
+    )
+
+
+def _of_folds(found: Comparison) -> str:
+    """What folds say together: their training images overlap, so they are not independent of each other."""
+    gaps, first = [pair.difference for pair in found.pairs], found.pairs[0]
+    low, high, p = resampled(gaps, first.images / first.trained)
+    mean = statistics.fmean(gaps)
+    verdict = (
+        f"{found.a if mean > 0 else found.b} is better"
+        if p < CERTAIN
+        else "They are not told apart"
+    )
+    return (
+        f"{verdict}: mean difference {mean:+.4f} ({low:+.4f} to {high:+.4f}) over {len(gaps)} folds, "
+        f"p {p_value(p)} (t test corrected for folds that overlap)."
     )
 
 

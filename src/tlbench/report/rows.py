@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config.identity import SEED, counts
+from tlbench.config.identity import FOLD, SEED, counts
 from tlbench.report.statistics import wilson
 from tlbench.runs import published
 from tlbench.runs.results import FIGURES, Result
@@ -17,7 +17,7 @@ MORE_IS_BETTER = ("accuracy", "val_accuracy", "evaluation", "images_per_second")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a run, or runs that differ in their seed only."""
+    """One line of the table: a run, or runs that differ in their seed or fold only."""
 
     name: str
     runs: tuple[Result, ...]
@@ -32,8 +32,11 @@ class Row:
 
     @cached_property
     def figures(self) -> dict[str, float | None]:
-        """Means over the runs; None where a run lacks the figure."""
-        return {key: _mean([run.metrics.get(key) for run in self.runs]) for key in FIGURES}
+        """Means over the runs, of folds the test accuracy over all their images; None where a run lacks the figure."""
+        means = {key: _mean([run.metrics.get(key) for run in self.runs]) for key in FIGURES}
+        if self.folds and means["evaluation"] is not None:
+            means["evaluation"] = self._right / self.test_images
+        return means
 
     @cached_property
     def spread(self) -> dict[str, float | None]:
@@ -41,19 +44,37 @@ class Row:
         return {key: _deviation([run.metrics.get(key) for run in self.runs]) for key in FIGURES}
 
     @property
+    def folds(self) -> bool:
+        """Whether the runs are the parts of one cross-validation, each image tested at most once."""
+        folds = {run.fold for run in self.runs}
+        return None not in folds and len(folds) == len(self.runs)
+
+    @property
+    def test_images(self) -> int:
+        """All images that the runs were tested on."""
+        return sum(int(run.metrics.get("test_images") or 0) for run in self.runs)
+
+    @property
+    def _right(self) -> float:
+        """How many test images all runs together got right."""
+        return sum(run.metrics["evaluation"] * run.metrics["test_images"] for run in self.runs)
+
+    @property
     def count(self) -> str:
-        """How many runs: "3 seeds", or "3 runs" where a seed occurs twice."""
+        """How many runs: "3 seeds", "5 folds", or "3 runs" where they differ in both, or in neither."""
+        if self.folds and len(self.runs) > 1:
+            parts, asked = len(self.runs), self.first.settings["data.folds"]
+            return f"{parts} folds" if parts == asked else f"{parts} of {asked} folds"
         seeds = {run.settings.get(SEED) for run in self.runs}
         return f"{len(self.runs)} {'seeds' if len(seeds) == len(self.runs) else 'runs'}"
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Wilson's 95 % interval of the test accuracy of a single run."""
-        images = self.first.metrics.get("test_images")
+        """Wilson's 95 % interval of the test accuracy of a single run, or of the folds' images together."""
         accuracy = self.figures["evaluation"]
-        if len(self.runs) > 1 or accuracy is None or not images:
+        if (len(self.runs) > 1 and not self.folds) or accuracy is None or not self.test_images:
             return None
-        return wilson(accuracy, int(images))
+        return wilson(accuracy, self.test_images)
 
     def verdict(self, tolerance: float) -> list[str] | None:
         """The figures that miss the published row: [] is PASS, None: nothing to compare."""
@@ -134,7 +155,7 @@ BARE = ("head.name", "data.name")  # values that say by themselves what they are
 
 
 def rows(results: Sequence[Result], *, merge: bool = True) -> list[Row]:
-    """Runs -> rows with telling names; merge: completed runs that differ in seed become one."""
+    """Runs -> rows with telling names; merge: completed runs that differ in seed or fold become one."""
     groups: dict[Any, list[Result]] = {}
     for i, result in enumerate(results):
         own = (i,) if not (merge and result.completed) else ()
@@ -193,8 +214,8 @@ def _telling(results: Sequence[Result], *, seeds: bool) -> str | None:
     keys = {key for result in results for key in result.settings}
     # Where two data sets lie may be all that a reader knows them by.
     silent = {key for key in keys if not counts(key) and key != "data.root"}
-    rest = sorted(keys - set(TELLING) - silent - {SEED})
-    for options in (TELLING, rest, [SEED] if seeds else []):
+    rest = sorted(keys - set(TELLING) - silent - {SEED, FOLD})
+    for options in (TELLING, rest, [SEED, FOLD] if seeds else []):
         values = {key: {str(r.settings.get(key)) for r in results} for key in options}
         best = max(options, key=lambda key: len(values[key]), default=None)
         if best and len(values[best]) > 1:

@@ -5,12 +5,17 @@ from pathlib import Path
 MANIFEST = "manifest.json"
 CONFIG = "config.yaml"
 IMAGES = "images.npz"  # digests of the images of each split
+SPLIT_FILES = "images.csv"  # the paths of them, where they have any
 HISTORY = "history.csv"
 METRICS = "metrics.json"
 MODEL = "model.keras"
 PREDICTIONS = "predictions.npz"
+PREDICTED_FILES = "predictions.csv"
 # What a run is made of: each is in the manifest, with its SHA-256.
-RESULTS = (CONFIG, IMAGES, HISTORY, METRICS, MODEL, PREDICTIONS)
+RESULTS = (
+    *(CONFIG, IMAGES, SPLIT_FILES, HISTORY, METRICS, MODEL),
+    *(PREDICTIONS, PREDICTED_FILES),
+)
 
 CHECKPOINTS = "checkpoint"
 CHECKPOINT = f"{CHECKPOINTS}/latest.npz"

@@ -192,26 +192,27 @@ def reliability(calibration: Mapping[str, Any], title: str, path: Path) -> None:
 
 
 def mistakes(
-    images: np.ndarray, captions: Sequence[tuple[str, str]], title: str, path: Path
+    images: np.ndarray, captions: Sequence[tuple[str, str, str]], title: str, path: Path
 ) -> None:
-    """Pictures under which stand two lines each: what it is, and what it was taken for.
+    """Pictures under which stand three lines each: what it is, what it was taken for, and its name.
 
     images: (n, height, width, 3) uint8; at least one.
     """
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        size = (2.4 * max(columns, 2), 2.7 * rows + 0.5)
+        size = (2.4 * max(columns, 2), 2.85 * rows + 0.5)
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1))
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat:
             axis.axis("off")
-        for axis, image, (true, taken) in zip(axes.flat, images, captions, strict=False):
+        for axis, image, (true, taken, file) in zip(axes.flat, images, captions, strict=False):
             axis.imshow(image, interpolation="nearest")
             under: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
             under.update(ha="center", va="top", fontsize=9)
             axis.annotate(true, (0.5, 0), xytext=(0, -3), **under)
             axis.annotate(taken, (0.5, 0), xytext=(0, -15), color=console.VERMILION, **under)
+            axis.annotate(file, (0.5, 0), xytext=(0, -27), color="gray", **under)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
         _save(figure, path)
 

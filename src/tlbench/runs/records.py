@@ -64,6 +64,18 @@ def image_ids(path: Path) -> dict[str, np.ndarray]:
     return {name: ids.astype("S16") for name, ids in _arrays(path, SPLITS).items()}
 
 
+def split_files(path: Path) -> dict[str, list[str]]:
+    """images.csv: the paths of the images that a run was made from, by split, in its order."""
+    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    try:
+        text = files.read_text(path, ARRAYS_BYTES)
+        for line in csv.DictReader(io.StringIO(text, newline="")):
+            found[line["split"]].append(line["path"])
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RunError(f"{path} is damaged ({error}).") from None
+    return found
+
+
 def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     try:
         saved = files.read_arrays(path, ARRAYS_BYTES)

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from tlbench.base.errors import RunError
 from tlbench.base.text import printable
-from tlbench.config.identity import SEED, but_for_seed, flat
+from tlbench.config.identity import FOLD, SEED, but_for_repeats, flat
 from tlbench.runs import layout, published
 from tlbench.runs.run import Run, resume_command
 
@@ -58,11 +58,15 @@ class Result:
         return False
 
     @property
+    def fold(self) -> int | None:
+        """Which part of the data it was tested on; None where it is no part of a cross-validation."""
+        return self.settings.get(FOLD) if self.settings.get("data.folds") else None
+
+    @property
     def identity(self) -> str:
-        """Equal for runs that differ in their seed only."""
-        return json.dumps(
-            [but_for_seed(self.settings), self.data.get("fingerprint")], sort_keys=True, default=str
-        )
+        """Equal for runs that differ in their seed or fold only."""
+        data = self.data.get("fingerprint" if self.fold is None else "contents")
+        return json.dumps([but_for_repeats(self.settings), data], sort_keys=True, default=str)
 
     @property
     def published(self) -> dict[str, Any] | None:
@@ -144,8 +148,9 @@ def _reason(run: Run, status: str) -> str:
 def _settings(run: Run) -> dict[str, Any]:
     """The settings by dotted names; not held against the schema: runs of other versions stay readable."""
     settings = flat(dict(run.settings))
-    if not isinstance(settings.get(SEED), int | None):
-        raise RunError(f"{run.folder / layout.CONFIG} is damaged (seed is no number).")
+    for key in (SEED, FOLD):
+        if not isinstance(settings.get(key), int | None):
+            raise RunError(f"{run.folder / layout.CONFIG} is damaged ({key} is no number).")
     return settings
 
 

@@ -98,11 +98,19 @@ class Run:
 
     @property
     def predictions(self) -> Any:
-        """The test images in their order: `true`, `predicted`, `confidence` and a probability for each class.
-
-        A DataFrame where pandas is installed, else a dict of arrays.
+        """The test images in their order: `path` where they have one, `true`, `predicted`, `confidence` and a
+        probability for each class. A DataFrame where pandas is installed, else a dict of arrays.
         """
-        return records.as_table(records.named(*self.tested(), self.class_names))
+        files = self.files.get("test")
+        paths = {} if files is None else {"path": files}
+        return records.as_table({**paths, **records.named(*self.tested(), self.class_names)})
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """The paths of the images that the run was made from, by split; empty where they have none."""
+        if layout.SPLIT_FILES not in self.manifest.get("files", {}):
+            return {}
+        return records.split_files(self.file(layout.SPLIT_FILES))
 
     def epochs(self) -> list[records.Epoch]:
         """history.csv, a record an epoch."""

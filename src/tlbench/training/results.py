@@ -13,7 +13,7 @@ from tlbench.base.draws import seed_for
 from tlbench.base.files import atomic, write_json, write_text
 from tlbench.networks import backbones, batch_norm
 from tlbench.networks.hardware import enough_memory
-from tlbench.runs import layout, metrics
+from tlbench.runs import layout, listing, metrics
 from tlbench.training import inputs
 from tlbench.training.latency import latency_ms
 from tlbench.training.stages import Trainer
@@ -37,8 +37,7 @@ def found(trainer: Trainer) -> dict[str, Any]:
     evaluated = time.perf_counter() - began
     labels = dataset.labels_of("test")
     seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
-    with atomic(trainer.run.new / layout.PREDICTIONS) as temporary:
-        np.savez_compressed(temporary, labels=labels, probabilities=probabilities)
+    _keep(trainer, np.concatenate(parts[:2]), given)
     state = trainer.state
     last, images = state.history[state.kept - 1], len(dataset.splits["train"])
     _warn_of_a_gap(last["accuracy"], sampled, batch_norm.statistics(cfg))
@@ -64,6 +63,22 @@ def found(trainer: Trainer) -> dict[str, Any]:
         "latency_ms": latency_ms(classifier, dataset, cfg, trainer.machine),
         "peak_memory_bytes": memory.peak_bytes(),
     }
+
+
+def _keep(trainer: Trainer, rows: np.ndarray, given: np.ndarray) -> None:
+    """Write what the test and then the validation images were taken for; the files' names for people."""
+    dataset, probabilities = trainer.dataset, given[: len(rows)]
+    tested = len(dataset.splits["test"])
+    with atomic(trainer.run.new / layout.PREDICTIONS) as temporary:
+        np.savez_compressed(
+            temporary, labels=dataset.labels_of("test"), probabilities=probabilities[:tested]
+        )
+    table = listing.predictions(
+        [dataset.file(row) for row in rows],
+        ["test"] * tested + ["validation"] * (len(rows) - tested),
+        *(dataset.labels[rows], probabilities, dataset.class_names),
+    )
+    write_text(trainer.run.new / layout.PREDICTED_FILES, table)
 
 
 def _predict(trainer: Trainer, rows: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ def facts(
         "data": {
             "name": cfg.data.name,
             "fingerprint": dataset.fingerprint,
+            "contents": dataset.contents,
             "sha256": dataset.sha256,
             "test_sha256": dataset.test_sha256,
             "class_names": dataset.class_names,
@@ -72,6 +73,8 @@ def say(
         log.warning("%d images cannot be read and were left out", len(dataset.unreadable))
     if dataset.repeated:
         log.info("%s images are equal to another one", f"{dataset.repeated:,}")
+    if dataset.straddling:
+        log.warning("%d groups have images in more than one split", dataset.straddling)
     if dataset.contradictory:
         log.warning("%d images stand in more than one class", dataset.contradictory)
     for split in ("validation", "test"):
@@ -82,8 +85,13 @@ def say(
 
 
 def write(run: Recording, dataset: Dataset, classifier: Classifier) -> None:
-    """Keep the layers, and which images the run is made from: an evaluation can tell those it was trained on."""
+    """Keep the layers, and which images the run is made from: an evaluation can tell those it was trained on.
+
+    Where the images have paths a table says so for people, and for another training on the same splits.
+    """
     write_text(run.folder / layout.SUMMARY, str(layer_table(classifier)))
     ids: dict[str, Any] = {split: dataset.ids_of(split) for split in dataset.splits}
     with atomic(run.new / layout.IMAGES) as temporary:
         np.savez(temporary, **ids)
+    if dataset.files is not None:
+        write_text(run.new / layout.SPLIT_FILES, dataset.listing())

@@ -8,7 +8,10 @@ is imported where it is used.
 import importlib
 from typing import Protocol
 
-NAMES = ("train", "bench", "summary", "evaluate", "predict", "export", "report", "cache", "plugins")
+NAMES = (
+    *("train", "bench", "data", "summary", "evaluate", "predict", "export", "report", "cache"),
+    "plugins",
+)
 
 
 class Verb(Protocol):

@@ -62,6 +62,7 @@ def _show(results: dict[str, Any], comparison: Any) -> None:
     console.out.print(_classes_table(results["per_class"]))
     if results["most_confused"]:
         console.out.print(_pairs_table(results["most_confused"]))
+        console.out.print(_mistakes_table(results["worst_mistakes"]))
     style = {True: "good", False: "bad", None: "hint"}[comparison.equal]
     console.out.print(Text(comparison.text), style="warn" if comparison.explained else style)
 
@@ -124,3 +125,22 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> Any:
         names = (printable(pair["true"]), printable(pair["predicted"]))
         rows.append([*names, f"{pair['images']:,}", f"{pair['share']:.0%}"])
     return FittedTable(columns, rows, title="most confused")
+
+
+def _mistakes_table(mistakes: list[dict[str, Any]]) -> Any:
+    from tlbench.base.columns import Column, FittedTable
+
+    columns = [
+        Column("image", path=True),
+        Column("true", path=True),
+        Column("taken for", path=True),
+        Column("surety", "right", rank=1),
+    ]
+    rows = [
+        [
+            *(printable(one[key]) for key in ("file", "true", "predicted")),
+            f"{one['probability']:.0%}",
+        ]
+        for one in mistakes[:SHOWN_PAIRS]
+    ]
+    return FittedTable(columns, rows, title="most confident mistakes")

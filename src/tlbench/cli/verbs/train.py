@@ -104,7 +104,7 @@ def _grid(run: Any) -> Any:
     grid.add_row("run folder", f"[path]{escape(str(_shown(run.folder)))}[/]")
     grid.add_row("  pictures", f"{layout.CURVES}, {layout.CONFUSION}")
     grid.add_row("  model", f"{layout.MODEL} ({_loads_with(run)}, takes 0-255 pixels)")
-    grid.add_row("  numbers", f"{layout.METRICS}, {layout.HISTORY}, {layout.PREDICTIONS}")
+    grid.add_row("  numbers", f"{layout.METRICS}, {layout.HISTORY}, {layout.PREDICTED_FILES}")
     grid.add_row("next", _next(settings))
     return grid
 
@@ -140,7 +140,7 @@ def _cost(results: dict[str, Any]) -> str:
 
 
 def _next(cfg: Any) -> str:
-    if cfg.data.name != "image_folder":
+    if cfg.data.source not in ("image_folder", "table"):
         return "tlbench train data=image_folder data.root=my_photos trainable=false"
     if cfg.trainable is False:
         return "the same with trainable=true, or strategy=probe_finetune"

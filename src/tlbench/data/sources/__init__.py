@@ -5,8 +5,8 @@ It may have `check(cfg)`, which refuses at once what cannot be read, and `class_
 order before an image is read.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ class Contents:
     """What a source holds before it is split.
 
     labels: (images,) whole numbers from 0; part: (images,) text, the split that a row is bound to, "test" or
-    "validation", or ""; class_names: in label order, where the configuration has none.
+    "validation", or ""; class_names: in label order, where the configuration has none; files: by what name people
+    know each image, its path below data.root; groups: (images,) whole numbers, equal where images belong together;
+    columns: what else a table says of each image.
     """
 
     images: Images
@@ -31,6 +33,9 @@ class Contents:
     part: np.ndarray
     class_names: list[str] | None = None
     unreadable: tuple[str, ...] = ()
+    files: Sequence[str] | None = None
+    groups: np.ndarray | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def unbound(

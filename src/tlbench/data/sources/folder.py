@@ -1,6 +1,7 @@
 """Folders of image files: one folder a class, or a folder a split with one folder a class each."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
@@ -38,4 +39,10 @@ def read(cfg: Data, resize: Resize) -> Contents:
         np.asarray(found.parts, dtype="U10")[good],
         found.class_names,
         tuple(unreadable),
+        files=[_below(paths[row], cfg.root or "") for row in good],
     )
+
+
+def _below(path: Path, root: str) -> str:
+    """A picture's path below the root, in one form on every system."""
+    return path.relative_to(root).as_posix()

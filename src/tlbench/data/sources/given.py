@@ -42,7 +42,10 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Co
         if unreadable and cfg.unreadable == "refuse":
             raise DataError(f"{len(unreadable)} images cannot be read, the first: {unreadable[0]}")
         part = np.full(len(good), "", dtype="U10")
-        return Contents(table, of_images[good].astype(np.int64), part, names, tuple(unreadable))
+        shown = [str(paths[row]) for row in good]
+        return Contents(
+            *(table, of_images[good].astype(np.int64), part, names, tuple(unreadable)), files=shown
+        )
     return Contents.unbound(_as_images(given), of_images, names)
 
 

@@ -1,0 +1,210 @@
+"""A table with a row for each picture: its path, its class and, where there are such columns, its split and group."""
+
+import logging
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tlbench.base.errors import DataError, suggest
+from tlbench.base.text import printable
+from tlbench.config.schema import Data
+from tlbench.data import images, index, tabular
+from tlbench.data.resize import Resize
+from tlbench.data.sources import Contents
+from tlbench.data.tabular import Rows
+
+log = logging.getLogger(__name__)
+
+SHOWN = 3  # of the rows that something is wrong with
+
+
+def check(cfg: Data) -> None:
+    """Raise DataError, before a picture is read, where the table lacks a column, a picture or a second class."""
+    _read(cfg)
+
+
+def class_names(cfg: Data) -> list[str]:
+    """The classes, in label order: names that are set, else the labels of the table, sorted."""
+    return _read(cfg).class_names
+
+
+def read(cfg: Data, resize: Resize) -> Contents:
+    """The pictures of every row that has a label and a readable one."""
+    found = _read(cfg)
+    log.info("Reading %s images in %d classes", f"{len(found.paths):,}", len(found.class_names))
+    table, good, unreadable = images.read(found.paths, resize, cfg.memory_limit_gb * 2**30)
+    if unreadable and cfg.unreadable == "refuse":
+        raise DataError(
+            f"{len(unreadable)} of {len(found.paths)} images cannot be read, the first: {unreadable[0]} "
+            "Mend or remove them, or set data.unreadable=skip."
+        )
+    return Contents(
+        table,
+        np.asarray(found.labels, np.int64)[good],
+        np.asarray(found.parts, dtype="U10")[good],
+        found.class_names,
+        tuple(unreadable),
+        files=[found.files[row] for row in good],
+        groups=None if found.groups is None else found.groups[good],
+        columns={name: [cells[row] for row in good] for name, cells in found.columns.items()},
+    )
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The rows that say of a picture what it is."""
+
+    files: list[str]  # as the table has them
+    paths: list[Path]
+    labels: list[int]
+    parts: list[str]
+    groups: np.ndarray | None
+    class_names: list[str]
+    columns: dict[str, list[str]]  # the others
+
+
+def _read(cfg: Data) -> _Listed:
+    """The table, checked. Raises DataError with the number of the rows that do not fit and the first of them."""
+    table = tabular.read(Path(cfg.table or ""), wanted=(cfg.path or "", cfg.label or ""))
+    path, label = (_column(table, name, f"data.{what}") for what, name in _needed(cfg).items())
+    split = _optional(table, cfg.split, "split", "data.split")
+    group = _group_column(table, cfg)
+    table = _without_unlabelled(_without_repeated(table, path, label), label)
+    files, labels = table[path], [unicodedata.normalize("NFC", text) for text in table[label]]
+    names = _class_names(cfg, labels)
+    number = {name: i for i, name in enumerate(names)}
+    used = {path, label, split}
+    return _Listed(
+        files,
+        _existing(files, cfg),
+        [number[text] for text in labels],
+        _parts(table, split) if split else [""] * len(files),
+        np.unique(table[group], return_inverse=True)[1] if group else None,
+        names,
+        {name: cells for name, cells in table.columns.items() if name not in used},
+    )
+
+
+def _needed(cfg: Data) -> dict[str, str | None]:
+    return {"path": cfg.path, "label": cfg.label}
+
+
+# ---------------------------------------------------------------- columns
+
+
+def _column(table: Rows, name: str | None, setting: str) -> str:
+    """A column that has to be there."""
+    if name not in table.columns:
+        raise DataError(
+            f"{table.file} has no column '{name}'. {suggest(str(name), table.columns)} Set {setting}=COLUMN."
+        )
+    return str(name)
+
+
+def _optional(table: Rows, name: str | None, usual: str, setting: str) -> str | None:
+    """A column that is asked for; "auto": the usual one where it is there."""
+    if name == "auto":
+        return usual if usual in table.columns else None
+    return None if name is None else _column(table, name, setting)
+
+
+def _group_column(table: Rows, cfg: Data) -> str | None:
+    """The column of the groups; None where there is none, or a pattern on the path tells them."""
+    pattern = cfg.group is not None and "(" in cfg.group and cfg.group not in table.columns
+    return None if pattern else _optional(table, cfg.group, "group", "data.group")
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _without_repeated(table: Rows, path: str, label: str) -> Rows:
+    """Each picture with each of its labels once."""
+    seen: set[tuple[str, str]] = set()
+    repeated = []
+    for row, pair in enumerate(zip(table[path], table[label], strict=True)):
+        if pair in seen:
+            repeated.append(row)
+        seen.add(pair)
+    if not repeated:
+        return table
+    log.warning("%s", _said(len(repeated), "rows say again what another says", table, repeated))
+    return table.without(repeated)
+
+
+def _without_unlabelled(table: Rows, label: str) -> Rows:
+    empty = [row for row, text in enumerate(table[label]) if not text.strip()]
+    if not empty:
+        return table
+    log.warning("%s", _said(len(empty), f"rows have no '{label}' and are left out", table, empty))
+    return table.without(empty)
+
+
+def _class_names(cfg: Data, labels: Sequence[str]) -> list[str]:
+    """The names that are set, or the labels, sorted."""
+    found = set(labels)
+    if cfg.class_names is None:
+        return sorted(found)
+    unknown = sorted(found - set(cfg.class_names))
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} labels of {cfg.table} are not among data.class_names: {_first(unknown)}."
+        )
+    return list(cfg.class_names)
+
+
+def _parts(table: Rows, split: str) -> list[str]:
+    """The split that each row is bound to; "" where it is trained on, or nothing is said."""
+    parts = {
+        text: "" if not text.strip() else index.part_of(text.strip()) for text in set(table[split])
+    }
+    unknown = [row for row, text in enumerate(table[split]) if parts[text] is None]
+    if unknown:
+        names = list(dict.fromkeys(table[split][row] for row in unknown))
+        raise DataError(
+            f"{_said(len(unknown), 'rows name no split', table, unknown)}: {_first(names)}. Expected train, "
+            f"validation or test in column '{split}'; another column: data.split=COLUMN, none: data.split=null"
+        )
+    return [parts[text] or "" for text in table[split]]
+
+
+def _existing(files: Sequence[str], cfg: Data) -> list[Path]:
+    """Where the pictures lie. Raises DataError where most of them are not there: it is the wrong folder."""
+    root = Path(cfg.root) if cfg.root else Path(cfg.table or "").parent
+    place = {file: _place(root, file) for file in dict.fromkeys(files)}
+    missing = [file for file, path in place.items() if not path.exists()]
+    if missing and (len(missing) > len(place) / 2 or cfg.unreadable == "refuse"):
+        raise DataError(
+            f"{len(missing):,} of {len(place):,} pictures are not there: {_first(missing)}. They were looked for in "
+            f"{root}; set data.root to the folder that their paths begin in."
+        )
+    return [place[file] for file in files]
+
+
+def _place(root: Path, file: str) -> Path:
+    """A picture's path; as another system writes it where that alone is there."""
+    path = root / file
+    if path.exists():
+        return path
+    others = [
+        file.replace("\\", "/"),
+        *(unicodedata.normalize(form, file) for form in ("NFC", "NFD")),
+    ]
+    return next((root / other for other in others if (root / other).exists()), path)
+
+
+# ---------------------------------------------------------------- words
+
+
+def _said(count: int, what: str, table: Rows, some: Sequence[int]) -> str:
+    """How many rows, and the numbers of the first as an editor counts them."""
+    lines = _first([str(table.lines[row]) for row in some])
+    return f"{count:,} {what} in {printable(table.file)} (line {lines})"
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(printable(name) for name in names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"

@@ -1,0 +1,76 @@
+"""Tables with a line for each picture: which split it is in, and what it was taken for."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlbench.base.files import CsvLines, inert
+from tlbench.base.text import printable
+
+
+def splits(
+    files: Sequence[str],
+    labels: np.ndarray,
+    rows: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    columns: Mapping[str, Sequence[Any]],
+) -> str:
+    """CSV with path, split and label of every picture, split by split, and what else is said of it.
+
+    rows: of each split. `data=table data.table=...` reads it, and comes to the same splits.
+    """
+    others = {name: cells for name, cells in columns.items() if name not in ("path", "split")}
+    return _csv(
+        ["path", "split", "label", *others],
+        (
+            [
+                _writable(files[row]),
+                split,
+                class_names[labels[row]],
+                *(c[row] for c in others.values()),
+            ]
+            for split, some in rows.items()
+            for row in some
+        ),
+    )
+
+
+def predictions(
+    files: Sequence[str],
+    split: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> str:
+    """CSV with path, split, label, prediction and a probability for each class, a line a picture, in their order."""
+    names = [inert(name) for name in class_names]
+    taken = probabilities.argmax(axis=1)
+    return _csv(
+        ["path", "split", "label", "prediction", *(f"p({name})" for name in names)],
+        (
+            [inert(file), part, names[label], names[best], *(f"{p:.6g}" for p in shares.tolist())]
+            for file, part, label, best, shares in zip(
+                files, split, labels, taken, probabilities, strict=True
+            )
+        ),
+    )
+
+
+def _csv(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(CsvLines(text))
+    writer.writerow(head)
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _writable(file: str) -> str:
+    """A path as it is, but for bytes that UTF-8 cannot hold."""
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        return printable(file)
+    return file
