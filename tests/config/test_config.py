@@ -25,6 +25,7 @@ CHOICES = [
 def test_every_choice_composes_into_the_schema(choice: str) -> None:
     needed = {  # what cannot be known without the user
         "data=image_folder": ["data.root=photos"],
+        "data=table": ["data.table=labels.csv"],
         "backbone=file": ["backbone.weights=model.keras", "backbone.image_size=32"],
     }
     extra = needed.get(choice, [])

@@ -44,6 +44,8 @@ def write_results(run: Run, epochs: int) -> None:
         np.savez(
             temporary, **{split: np.zeros(1, "S16") for split in ("train", "validation", "test")}
         )
+    files.write_text(run.new / "images.csv", f"path,split\n{epochs}.png,test\n")
+    files.write_text(run.new / "predictions.csv", f"path\n{epochs}.png\n")
     with files.atomic(run.new / "predictions.npz") as temporary:
         np.savez(temporary, labels=np.zeros(epochs, int), probabilities=np.ones((epochs, 10)))
 
@@ -69,6 +71,7 @@ def told_epochs(folder: Path) -> set[int]:
         int(run.model.read_text()),
         len(Run.open(folder).epochs()),
         len(Run.open(folder).tested()[0]),
+        int(Run.open(folder).files["test"][0].removesuffix(".png")),
     }
 
 
