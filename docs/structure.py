@@ -12,7 +12,7 @@ SRC = Path(__file__).parents[1] / "src" / "tlbench"
 # From the ground up, as tests/test_house.py holds it.
 FLOORS = (
     *(("base",), ("config",), ("runs",), ("data",), ("networks",), ("features",), ("probing",)),
-    *(("training", "inference", "report"), ("bench",), ("sweep",), ("cli",)),
+    *(("training", "inference", "report"), ("bench", "inspection"), ("sweep",), ("cli",)),
 )
 INK, PAPER, ROOM, ARROW = "#222222", "#ffffff", "#eef3f8", "#0072B2"
 

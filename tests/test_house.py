@@ -23,7 +23,7 @@ FLOORS = (
     ("features",),
     ("probing",),
     ("training", "inference", "report"),
-    ("bench",),
+    ("bench", "inspection"),
     ("sweep",),
     ("cli",),
     ("face",),

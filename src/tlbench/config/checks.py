@@ -27,7 +27,7 @@ CHOICES = {
     "schedule.name": ("constant", "cosine"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
-    "data.duplicates": ("exact", "ignore"),
+    "data.duplicates": ("exact", "near", "ignore"),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.interpolation": ("bilinear", "bicubic"),
     "backbone.pooling": ("average", "cls", "cls+average"),
@@ -66,6 +66,7 @@ def load(source: DictConfig | dict[str, Any] | Path) -> Config:
     assert isinstance(config, Config)
     config.data.root = _absolute(config.data.root)
     config.data.table = _absolute(config.data.table)
+    config.data.corrections = _absolute(config.data.corrections)
     config.features.folder = _absolute(config.features.folder) or ""
     if config.backbone.weights_file:
         config.backbone.weights = _absolute(config.backbone.weights)

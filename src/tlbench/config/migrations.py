@@ -40,7 +40,13 @@ def _to_solvers(tree: Tree) -> None:
 def _to_groups(tree: Tree) -> None:
     """3 -> 4: no table, no groups and no folds; equal images stood together."""
     if isinstance(data := tree.get("data"), dict):
-        data |= {"group": None, "duplicates": "exact", "folds": None, "fold": 0}
+        data |= {
+            "group": None,
+            "duplicates": "exact",
+            "corrections": None,
+            "folds": None,
+            "fold": 0,
+        }
         data |= {"table": None, "path": None, "label": None, "split": None}
 
 

@@ -94,6 +94,7 @@ class Data:
     memory_limit_gb: float
     group: str | None
     duplicates: str
+    corrections: str | None
     folds: int | None
     fold: int
     table: str | None

@@ -22,7 +22,14 @@ from tlbench.config import schema
 # Settings whose value is text, taken as the shell gave it: paths, and what tells of the rows of a table. A --multirun
 # may vary all but the last path.
 TEXTS = ("data.path", "data.label", "data.split", "data.group")
-VARIED = ("data.root", "data.table", "backbone.weights", "features.folder", *TEXTS)
+VARIED = (
+    "data.root",
+    "data.table",
+    "data.corrections",
+    "backbone.weights",
+    "features.folder",
+    *TEXTS,
+)
 PATHS = (*VARIED, "resume")
 # Paths of Hydra's, in which ${now:...} and the like keep their meaning, as conf/train.yaml has them.
 TEMPLATES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")

@@ -10,7 +10,7 @@ import numpy as np
 
 from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
-from tlbench.data import groups, sources
+from tlbench.data import corrections, groups, sources
 from tlbench.data.images import FileImages, Images
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
@@ -151,7 +151,8 @@ def load_for_testing(
     the split that the data set brings or draws.
     """
     names, loaded = _checked(cfg, sources.read(cfg, resize))
-    test = np.arange(len(loaded.labels)) if every else _rows_of(test_ids, loaded)
+    everything = np.flatnonzero(loaded.part != corrections.DROPPED)
+    test = everything if every else _rows_of(test_ids, loaded)
     if test is None:
         loaded = replace(loaded, groups=groups.of(cfg, loaded))
         test = split(cfg, loaded, names)["test"]
@@ -182,6 +183,8 @@ def _checked(cfg: Data, loaded: Contents) -> tuple[list[str], Contents]:
     """Class names and what the source holds, checked against each other."""
     names = list(cfg.class_names or loaded.class_names or [])
     _check_classes(names, loaded.labels)
+    if cfg.corrections is not None:
+        loaded = corrections.obeyed(cfg.corrections, loaded, names)
     return names, loaded
 
 

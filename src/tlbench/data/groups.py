@@ -7,6 +7,7 @@ import numpy as np
 from tlbench.base.errors import DataError
 from tlbench.base.text import printable
 from tlbench.config.schema import Data
+from tlbench.data import near
 from tlbench.data.sources import Contents
 
 
@@ -50,19 +51,37 @@ def _compiled(text: str) -> re.Pattern[str]:
 
 
 def together(cfg: Data, loaded: Contents) -> np.ndarray:
-    """What a split must not part, (images,) whole numbers from 0: images of one group, and equal ones.
+    """What a split must not part, (images,) whole numbers from 0: images of one group, and equal or similar ones.
 
-    Where an image stands in two groups, both are one.
+    What is tied through others is one.
     """
-    ids = loaded.images.ids if cfg.duplicates == "exact" else np.arange(len(loaded.images))
-    _, alike = np.unique(ids, return_inverse=True)
-    if loaded.groups is None:
-        return alike
+    count = len(loaded.images)
+    if cfg.duplicates == "ignore" and loaded.groups is None:
+        return np.arange(count)
+    ties = []
+    if cfg.duplicates != "ignore":
+        ties.append(_chained(loaded.images.ids))
+    if loaded.groups is not None:
+        ties.append(_chained(loaded.groups))
+    if cfg.duplicates == "near":
+        found = near.pairs(near.hashes(loaded.images))
+        ties.append((found.first, found.second))
+    return tied(count, *(np.concatenate(side) for side in zip(*ties, strict=True)))
+
+
+def _chained(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows that tie together all rows of one key."""
+    order = np.argsort(keys, kind="stable")
+    equal = keys[order][1:] == keys[order][:-1]
+    return order[:-1][equal], order[1:][equal]
+
+
+def tied(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The number of each row's set, (count,), where pairs of rows are tied; sets in the order of their first rows."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    _, group = np.unique(loaded.groups, return_inverse=True)
-    nodes = int(alike.max(initial=-1)) + 1 + int(group.max(initial=-1)) + 1
-    links = (np.ones(len(group)), (alike, group + alike.max(initial=-1) + 1))
-    _, part = connected_components(coo_array(links, shape=(nodes, nodes)), directed=False)
-    return np.asarray(np.unique(part[alike], return_inverse=True)[1])
+    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    _, part = connected_components(links, directed=False)
+    _, begins, number = np.unique(part, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(begins))[number]

@@ -23,11 +23,11 @@ def splits(
     rows: of each split. `data=table data.table=...` reads it, and comes to the same splits.
     """
     others = {name: cells for name, cells in columns.items() if name not in ("path", "split")}
-    return _csv(
+    return table(
         ["path", "split", "label", *others],
         (
             [
-                _writable(files[row]),
+                writable(files[row]),
                 split,
                 class_names[labels[row]],
                 *(c[row] for c in others.values()),
@@ -48,7 +48,7 @@ def predictions(
     """CSV with path, split, label, prediction and a probability for each class, a line a picture, in their order."""
     names = [inert(name) for name in class_names]
     taken = probabilities.argmax(axis=1)
-    return _csv(
+    return table(
         ["path", "split", "label", "prediction", *(f"p({name})" for name in names)],
         (
             [inert(file), part, names[label], names[best], *(f"{p:.6g}" for p in shares.tolist())]
@@ -59,7 +59,8 @@ def predictions(
     )
 
 
-def _csv(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """CSV of cells as they are."""
     text = io.StringIO(newline="")
     writer = csv.writer(CsvLines(text))
     writer.writerow(head)
@@ -67,7 +68,7 @@ def _csv(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
-def _writable(file: str) -> str:
+def writable(file: str) -> str:
     """A path as it is, but for bytes that UTF-8 cannot hold."""
     try:
         file.encode()

@@ -9,7 +9,18 @@ import importlib
 from typing import Protocol
 
 NAMES = (
-    *("train", "bench", "data", "summary", "evaluate", "predict", "export", "report", "cache"),
+    *(
+        "train",
+        "bench",
+        "inspect",
+        "data",
+        "summary",
+        "evaluate",
+        "predict",
+        "export",
+        "report",
+        "cache",
+    ),
     "plugins",
 )
 

@@ -1,0 +1,1 @@
+"""A look at a data set before anything is trained: what it holds, and what is wrong with it."""
