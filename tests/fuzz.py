@@ -46,6 +46,7 @@ KEYS = [
     *("head.activation", "data.root", "data.source", "data.validation", "data.test", "data.limit"),
     *("data.class_names", "data.superclasses", "optimizer.name", "optimizer.arguments"),
     *("optimizer.learning_rate.frozen", "strategy.stages", "batch_norm.momentum", "features"),
+    *("loss", "loss.class_weights", "loss.label_smoothing", "loss.gamma", "data.sampling"),
     *("features.folder", "features.limit_gb", "early_stopping.patience", "published", "n_jobs"),
     *("resume", "hydra.job.name", "nothing", "head.nothing", "a.b.c", "_target_", "", "@"),
 ]

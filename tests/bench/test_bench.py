@@ -147,6 +147,7 @@ def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
     [
         (["--time", "soon"], "--time soon is no time. Expected one such as 90s"),
         (["batch_size=1,2"], "'batch_size=1,2' has several values."),
+        (["data=digits", "data.sampling=balanced"], "A bench draws as many images of each class"),
         (["head=exp", "data=digits"], "A bench solves heads of its own"),
         (["strategy=probe_finetune", "trainable=true", "data=digits"], "heads of its own"),
         (["bench.drwas=3"], "Did you mean 'draws'?"),

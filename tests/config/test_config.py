@@ -8,7 +8,7 @@ from omegaconf import OmegaConf, ValidationError
 
 from helpers import make_config
 from tlbench.base.errors import ConfigError
-from tlbench.config import checks, compose, words
+from tlbench.config import checks, compose, omegaconf_errors, words
 from tlbench.config.identity import config_hash
 from tlbench.config.schema import BatchNorm
 from tlbench.data import augmentations
@@ -31,7 +31,7 @@ def test_every_choice_composes_into_the_schema(choice: str) -> None:
     extra = needed.get(choice, [])
     cfg = make_config(choice, *extra)
     group, name = choice.split("=")
-    if group in ("backbone", "head", "data", "schedule", "strategy", "tracker"):
+    if group in ("backbone", "head", "data", "loss", "schedule", "strategy", "tracker"):
         assert getattr(cfg, group).name == name
     if group == "augment":
         assert cfg.augment["name"] == name
@@ -116,6 +116,27 @@ def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
         ("features.engine=torch", "Unknown features.engine 'torch'"),
         ("features.max_noise=-1", "features.max_noise=-1"),
         ("schedule.warmup=1", "schedule.warmup=1"),
+        ("loss=focl", "Unknown loss 'focl'."),
+        ("loss.label_smoothing=1", "loss.label_smoothing=1"),
+        (
+            "loss.class_weights=balancd",
+            "Unknown loss.class_weights 'balancd'. Did you mean 'balanced'?",
+        ),
+        (
+            "loss.class_weights=3",
+            "loss.class_weights=3 is not valid. Expected null, balanced, or a number",
+        ),
+        (
+            "loss.class_weights={}",
+            "loss.class_weights={} is not valid. Expected null, balanced, or a",
+        ),
+        (
+            "loss.class_weights={cat:0}",
+            "loss.class_weights.cat=0 is not valid. Expected a number above 0.",
+        ),
+        ("loss.class_weights={cat:much}", "loss.class_weights.cat=much is not valid."),
+        ("loss.gamma=2", "loss.gamma=2.0 is not valid. Expected null, or loss=focal beside it."),
+        ("data.sampling=fair", "Unknown data.sampling 'fair'. Expected one of: balanced, natural."),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None:
@@ -123,6 +144,47 @@ def test_what_does_not_fit_is_refused_by_name(override: str, words: str) -> None
         make_config(override)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["loss=focal", "loss.gamma=-1"],
+            "loss.gamma=-1.0 is not valid. Expected a number of at least 0",
+        ),
+        (["loss=focal", "loss.alpha=0"], "loss.alpha=0.0 is not valid. Expected a number above 0"),
+        (["loss=focal", "loss.alpha=null"], "loss.alpha=null is not valid."),
+        (
+            ["head=ridge", "loss=focal"],
+            "loss.name=focal is not valid. Expected cross_entropy: head.solver=ridge",
+        ),
+        (
+            ["head=logistic", "loss.label_smoothing=0.1"],
+            "loss.label_smoothing=0.1 is not valid. Expected 0",
+        ),
+        (
+            ["head=nearest", "loss.class_weights=balanced"],
+            "Expected null: votes of head.solver=nearest count alike",
+        ),
+        (
+            ["head=nearest", "data.sampling=balanced"],
+            "Expected natural: votes of head.solver=nearest count alike",
+        ),
+        (["data.sampling=balanced", "loss.class_weights=balanced"], "make up for the same twice"),
+    ],
+)
+def test_a_loss_that_cannot_be_had_is_refused_by_name(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        make_config(*overrides)
+    assert words in str(refusal.value)
+
+
+def test_weights_of_classes_whose_names_are_numbers_are_saved_and_read(tmp_path: Path) -> None:
+    cfg = make_config("loss.class_weights={0:5,yes:0.5,blue sky:2}")
+    assert cfg.loss.class_weights == {"0": 5, "yes": 0.5, "blue sky": 2}
+    (tmp_path / "config.yaml").write_text(cfg.to_yaml())
+    assert checks.load(tmp_path / "config.yaml") == cfg
 
 
 def test_statistics_that_are_frozen_cannot_be_recomputed() -> None:
@@ -137,8 +199,8 @@ def test_a_mapping_where_one_value_belongs_is_refused_by_name() -> None:
         said = f"Invalid type assigned: dict is not a subclass of {kind}. value: {value}"
         error = ValidationError(said)
         error.full_key, error.msg = "early_stopping", said
-        assert "early_stopping=" in checks.explain(error)
-        assert (expected or "early_stopping.patience=...") in checks.explain(error)
+        assert "early_stopping=" in omegaconf_errors.explain(error)
+        assert (expected or "early_stopping.patience=...") in omegaconf_errors.explain(error)
 
 
 def test_a_single_width_is_a_list_of_one() -> None:

@@ -32,6 +32,11 @@ def test_settings_get_the_values_of_their_time(old: Path) -> None:
     assert (cfg.backbone.pooling, cfg.backbone.preset) == ("average", None)
     assert cfg.backbone.interpolation == "bilinear"
     assert (cfg.tracker.name, cfg.data.arguments) == ("none", {})
+    assert (cfg.loss.name, cfg.loss.class_weights, cfg.data.sampling) == (
+        "cross_entropy",
+        None,
+        "natural",
+    )
     assert cfg.augment == {"name": "flip", "flip": True, "shift": 0.0}
     assert cfg.backbone.arguments == {"alpha": 0.03125}  # what it had stays
 
@@ -44,6 +49,16 @@ def test_settings_of_format_two_get_the_values_of_their_time() -> None:
     assert found["head"] == {**head, "solver": None, "path": None, "neighbours": None}
     assert found["backbone"] == {**backbone, "interpolation": "bilinear"}
     assert found["tracker"] == {"name": "jsonl"}
+
+
+def test_settings_of_format_three_get_the_values_of_their_time() -> None:
+    found = migrated({"data": {"name": "digits"}, "seed": 3}, 3)
+    assert found["loss"] == {
+        **{"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": None},
+        **{"gamma": None, "alpha": None},
+    }
+    assert found["data"] == {"name": "digits", "sampling": "natural"}
+    assert found["seed"] == 3
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

@@ -40,6 +40,11 @@ def entries(words: Sequence[str], settings: Settings, config_dir: str | None) ->
                 "out; head.path.steps=... and its like can be set."
             )
         several = [word for word, values in zip(chosen, choices, strict=True) if len(values) > 1]
+        if cfg.loss.class_weights is not None or cfg.data.sampling != "natural":
+            raise ConfigError(
+                "A bench draws as many images of each class as of any other, and counts them alike. Leave "
+                "loss.class_weights=... and data.sampling=... out."
+            )
         backbone = _label(_network(cfg), "backbone.", several)
         own = tuple(word for word in chosen if word.startswith("backbone"))
         found.append(Entry(backbone, _label(_pictures(cfg), "data.", several), cfg, own))

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.base.errors import ConfigError
-from tlbench.config import checks
+from tlbench.config import omegaconf_errors
 from tlbench.config.compose import conf_dir
 
 PREFIX = "bench."
@@ -38,7 +38,7 @@ def load(words: Sequence[str]) -> Settings:
         merged = OmegaConf.merge(schema, OmegaConf.load(conf_dir() / "bench.yaml"), typed)
         settings = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{PREFIX}{checks.explain(error)}") from error
+        raise ConfigError(f"{PREFIX}{omegaconf_errors.explain(error)}") from error
     assert isinstance(settings, Settings)
     _check(settings)
     return settings

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.base import files, registry
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config import modelfile, schema
-from tlbench.config.schema import BatchNorm, Config, Data, Preprocessing
+from tlbench.config import modelfile, omegaconf_errors
+from tlbench.config.schema import BatchNorm, Config, Data, Loss, Preprocessing
 from tlbench.config.words import expanded, literal
 
 MOST_BYTES = 2**18  # of a config.yaml: no run of ours comes near
@@ -28,6 +27,8 @@ CHOICES = {
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
     "data.duplicates": ("exact", "near", "ignore"),
+    "data.sampling": ("natural", "balanced"),
+    "loss.name": ("cross_entropy", "focal"),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.interpolation": ("bilinear", "bicubic"),
     "backbone.pooling": ("average", "cls", "cls+average"),
@@ -50,7 +51,7 @@ LEAST_OR_NULL = {
     "features.batch_size": 1,
 }
 SEEDS = ("seed", "data.split_seed")
-SHARES = ("head.dropout", "schedule.warmup")
+SHARES = ("head.dropout", "schedule.warmup", "loss.label_smoothing")
 
 
 def load(source: DictConfig | dict[str, Any] | Path) -> Config:
@@ -62,12 +63,14 @@ def load(source: DictConfig | dict[str, Any] | Path) -> Config:
         merged = OmegaConf.merge(OmegaConf.structured(Config), literal(_sized(_listed(composed))))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ConfigError(explain(error)) from error
+        raise ConfigError(omegaconf_errors.explain(error)) from error
     assert isinstance(config, Config)
     config.data.root = _absolute(config.data.root)
     config.data.table = _absolute(config.data.table)
     config.data.corrections = _absolute(config.data.corrections)
     config.features.folder = _absolute(config.features.folder) or ""
+    if isinstance(weights := config.loss.class_weights, dict):  # YAML makes numbers of such names
+        config.loss.class_weights = {str(name): weight for name, weight in weights.items()}
     if config.backbone.weights_file:
         config.backbone.weights = _absolute(config.backbone.weights)
     try:
@@ -126,34 +129,6 @@ def _sized(composed: Any) -> Any:
     return composed
 
 
-def explain(error: OmegaConfBaseException) -> str:
-    """One line from an OmegaConf error: the setting's full name and what is wrong with it."""
-    key = error.full_key or ""
-    message = (error.msg or str(error)).strip().splitlines()[0]
-    if match := re.search(r"[Mm]issing mandatory value: (\S+)", message):
-        key = key or match[1]
-        return f"{key} is not set. Give it a value: {key}=..."
-    if re.match(r"Key '.*' not in '.*'", message):
-        kind = error.object_type
-        names = [field.name for field in fields(kind)] if is_dataclass(kind) else []
-        return f"Unknown setting '{key}'. {suggest(key.rsplit('.', 1)[-1], names)}"
-    if match := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", message):
-        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-        return f"{key}={match[1]} is not valid. Expected {kinds.get(match[2], match[2])}."
-    if match := re.match(r"Invalid type assigned: .* subclass of (\w+)\. value: (.*)", message):
-        group = getattr(schema, match[1], None)  # or a plain type, in an edited file
-        parts = [f"{key}.{field.name}=..." for field in fields(group)] if group else []
-        expected = (
-            f"It is a group of settings: {', '.join(parts)}" if group else "Expected one value."
-        )
-        return f"{key}={match[2].lower()} is not valid. {expected}"
-    if "is not a ListConfig" in message:
-        return f"{key} holds no list. Expected one: '{key}=[...]'"
-    if "to Dict[" in message:
-        return f"{key} holds no names. Expected names with values: '{key}={{name:value}}'"
-    return f"{key}: {message}" if key else message
-
-
 def _absolute(path: str | None) -> str | None:
     return path and str(Path(expanded(path)).absolute())
 
@@ -191,6 +166,7 @@ def _check(c: Config) -> None:
     widths = c.head.widths
     whole = all(isinstance(width, int) and width >= 1 for width in widths)
     _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
+    _check_loss(c)
     _check_solver(c)
     _check_trainable("trainable", c.trainable)
     own = c.backbone.builder != "file" or c.backbone.weights_file
@@ -204,6 +180,37 @@ def _check(c: Config) -> None:
     _check_data(c.data)
     _check_batch_norm(c.batch_norm)
     _check_rates(c)
+
+
+def _check_loss(c: Config) -> None:
+    """The form of the loss, and what is done for classes of unlike sizes."""
+    loss = c.loss
+    if loss.name == "focal":
+        gamma, alpha = (float("nan") if v is None else v for v in (loss.gamma, loss.alpha))
+        _require(0 <= gamma < float("inf"), "loss.gamma", loss.gamma, "a number of at least 0")
+        _require(0 < alpha < float("inf"), "loss.alpha", loss.alpha, "a number above 0")
+    else:
+        for name in ("gamma", "alpha"):
+            value = getattr(loss, name)
+            _require(value is None, f"loss.{name}", value, "null, or loss=focal beside it")
+    _check_class_weights(loss)
+    if c.data.sampling == loss.class_weights == "balanced":
+        raise ConfigError(
+            "data.sampling=balanced and loss.class_weights=balanced would make up for the same twice. Choose one."
+        )
+
+
+def _check_class_weights(loss: Loss) -> None:
+    given = loss.class_weights
+    if isinstance(given, str):
+        _one_of("loss.class_weights", given, ("balanced",))
+    expected = "null, balanced, or a number above 0 for each class that is named"
+    named = isinstance(given, dict) and len(given) > 0
+    _require(given in (None, "balanced") or named, "loss.class_weights", given, expected)
+    for name, weight in given.items() if named else ():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        fits = number and 0 < weight < float("inf")
+        _require(fits, f"loss.class_weights.{name}", weight, "a number above 0")
 
 
 def _check_solver(c: Config) -> None:
@@ -220,13 +227,20 @@ def _check_solver(c: Config) -> None:
             "fine-tune from what it finds, strategy=probe_finetune."
         )
     if all(stage.frozen for stage in c.strategy.stages):
-        what = f"null: {what} has no steps to size"
-        _require(c.learning_rate is None, "learning_rate", c.learning_rate, what)
+        no_steps = f"null: {what} has no steps to size"
+        _require(c.learning_rate is None, "learning_rate", c.learning_rate, no_steps)
+        _require(c.loss.name == "cross_entropy", "loss.name", c.loss.name, f"cross_entropy: {what}")
+        smoothing = c.loss.label_smoothing
+        _require(not smoothing, "loss.label_smoothing", smoothing, f"0: {what} knows none")
     if solver == "nearest":
         if not all(stage.frozen for stage in c.strategy.stages):
             raise ConfigError(
                 f"{what} cannot be fine-tuned: a vote has no gradient. Begin with head=class_mean instead."
             )
+        for setting, plain in (("loss.class_weights", None), ("data.sampling", "natural")):
+            value = attrgetter(setting)(c)
+            expected = f"{plain or 'null'}: votes of {what} count alike"
+            _require(value == plain, setting, value, expected)
         count = c.head.neighbours
         _require(count is not None and count >= 1, "head.neighbours", count, "at least 1")
     if solver in ("class_mean", "nearest"):

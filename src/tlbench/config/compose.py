@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config import checks
+from tlbench.config import checks, omegaconf_errors
 from tlbench.config.schema import Config, settings
 from tlbench.config.words import expanded, for_hydra, literal, quoted, setting
 
@@ -149,9 +149,9 @@ def explain(error: Exception) -> str:
     if match := re.match(r"In '(.*)': \w+ raised while composing config:\s*(.*)", message):
         return f"{match[1]}.yaml cannot be used: {match[2]}."
     if isinstance(cause, OmegaConfBaseException):
-        return checks.explain(cause)
+        return omegaconf_errors.explain(cause)
     if isinstance(error, OmegaConfBaseException):
-        return checks.explain(error)
+        return omegaconf_errors.explain(error)
     return " ".join(message.split())
 
 

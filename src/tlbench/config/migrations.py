@@ -13,7 +13,8 @@ def migrated(tree: Tree, format_: int) -> Tree:
     """Settings of an older format as today's; values that had no name then are those that held then."""
     found = copy.deepcopy(tree)
     for step in range(format_, FORMAT):
-        _STEPS[step](found)
+        for change in _STEPS[step]:
+            change(found)
     return found
 
 
@@ -50,4 +51,17 @@ def _to_groups(tree: Tree) -> None:
         data |= {"table": None, "path": None, "label": None, "split": None}
 
 
-_STEPS: dict[int, Callable[[Tree], None]] = {1: _to_builders, 2: _to_solvers, 3: _to_groups}
+def _to_losses(tree: Tree) -> None:
+    """3 -> 4: every loss was cross-entropy in which images count alike, and every epoch had each of them once."""
+    tree["loss"] = {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": None}
+    tree["loss"] |= {"gamma": None, "alpha": None}
+    if isinstance(data := tree.get("data"), dict):
+        data["sampling"] = "natural"
+
+
+# By the format they begin from; the changes of one step are of different settings, so their order is free.
+_STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
+    1: (_to_builders,),
+    2: (_to_solvers,),
+    3: (_to_groups, _to_losses),
+}

@@ -85,6 +85,7 @@ class Data:
     image_size: int | None
     class_names: list[str] | None
     superclasses: dict[str, list[str]] | None
+    sampling: str
     validation: float
     test: float | None
     split_seed: int
@@ -102,6 +103,20 @@ class Data:
     label: str | None
     split: str | None
     arguments: dict[str, Any]
+
+
+@dataclass
+class Loss:
+    """What a training makes small, "cross_entropy" or "focal", and what the images of a class count in it.
+
+    label_smoothing: 0-1; class_weights: null, "balanced" or a number above 0 by class name; gamma, alpha: of "focal".
+    """
+
+    name: str
+    label_smoothing: float
+    class_weights: Any
+    gamma: float | None
+    alpha: float | None
 
 
 @dataclass
@@ -217,6 +232,7 @@ class Config:
     backbone: Backbone
     head: Head
     data: Data
+    loss: Loss
     optimizer: Optimizer
     schedule: Schedule
     augment: dict[str, Any]

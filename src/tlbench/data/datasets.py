@@ -36,13 +36,18 @@ class Dataset:
     columns: Mapping[str, Sequence[str]] = field(
         default_factory=dict
     )  # what else is said of each image
+    weights: np.ndarray | None = (
+        None  # (images,) float64 above 0: what each counts in training; None: all alike
+    )
 
     @functools.cached_property
     def sha256(self) -> str:
-        """64 hexadecimal digits over images, labels, class names and splits."""
+        """64 hexadecimal digits over images, labels, weights, class names and splits."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         for array in (self.images.ids, self.labels, *(self.splits[name] for name in SPLITS)):
             digest.update(array.tobytes())
+        if self.weights is not None:
+            digest.update(self.weights.tobytes())
         return digest.hexdigest()
 
     @property
@@ -132,6 +137,7 @@ def load(cfg: Data, resize: Resize, given: Contents | None = None) -> Dataset:
         )
     splits = split(cfg, loaded, names)
     _check_trained(names, loaded.labels[splits["train"]])
+    _check_weights(loaded.weights)
     return _dataset(names, loaded, splits)
 
 
@@ -164,7 +170,7 @@ def load_for_testing(
 def _dataset(names: list[str], loaded: Contents, splits: dict[str, np.ndarray]) -> Dataset:
     return Dataset(
         *(names, loaded.images, loaded.labels, splits, list(loaded.unreadable)),
-        *(loaded.files, loaded.groups, loaded.columns),
+        *(loaded.files, loaded.groups, loaded.columns, loaded.weights),
     )
 
 
@@ -195,6 +201,18 @@ def _check_trained(names: list[str], labels: np.ndarray) -> None:
             f"Class '{names[missing[0]]}' has images, but none to train on{others}. "
             "Add some to its training folder or leave the class out."
         )
+
+
+def _check_weights(weights: np.ndarray | None) -> None:
+    if (
+        weights is None
+        or len(wrong := np.flatnonzero(~((weights > 0) & np.isfinite(weights)))) == 0
+    ):
+        return
+    raise DataError(
+        f"{len(wrong)} of {len(weights)} images have a weight that cannot be used, the first {weights[wrong[0]]:g}. "
+        "Expected numbers above 0."
+    )
 
 
 def _check_classes(names: list[str], labels: np.ndarray) -> None:

@@ -33,7 +33,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Scored:
-    """How a head does on rows: mean log loss and accuracy, weighted as the rows are."""
+    """How a head does on rows: mean log loss, weighted as the rows are, and the share that it gets right."""
 
     loss: float
     accuracy: float
@@ -43,7 +43,7 @@ def scored(scores: np.ndarray, design: Design) -> Scored:
     """Of scores whose softmax are probabilities, (rows, classes)."""
     chosen = log_softmax(scores, axis=1)[np.arange(len(scores)), design.targets]
     right = scores.argmax(axis=1) == design.targets
-    return Scored(-float(design.shares @ chosen), float(design.shares @ right))
+    return Scored(-float(design.shares @ chosen), float(right.mean()))
 
 
 def all_scores(scores: Callable[[np.ndarray], np.ndarray], design: Design) -> np.ndarray:

@@ -16,6 +16,7 @@ from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.hardware import keras, tf
+from tlbench.training import losses
 
 AHEAD = 2  # batches loaded at once, and held ready
 
@@ -103,26 +104,27 @@ def in_order(
 def shuffled(
     source: Source, dataset: Dataset, cfg: Config, epochs: range, first_step: int = 0
 ) -> tf.data.Dataset:
-    """(inputs, labels) of the training split, epoch after epoch, each in an order of its own.
+    """(inputs, labels) of the training split, epoch after epoch, each in an order of its own; and weights, if any.
 
     epochs: counted over the whole run. first_step: of the first epoch, in 0 to steps-1. What an epoch
     draws depends on its number alone, so it is the same in a run that was interrupted before it.
     """
-    labels = tf.constant(dataset.labels)
-    rows = tf.constant(dataset.splits["train"])
+    told = [tf.constant(dataset.labels)]
+    if (weights := losses.weights(dataset, cfg)) is not None:
+        told.append(tf.constant(weights, tf.float32))
+    ordered = _ordered(dataset, cfg)
     size = cfg.batch_size
     steps = math.ceil(len(dataset.splits["train"]) / size)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            rows, seed=[seed_for(cfg.seed, "order"), epoch]
-        )
+        order = ordered(epoch)
         return tf.data.Dataset.range(steps).map(
             _as_it_is(lambda step: (epoch * steps + step, order[step * size : (step + 1) * size]))
         )
 
-    def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return source.drawn(chosen, [cfg.seed, draw]), tf.gather(labels, chosen)
+    def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        of_each = (tf.gather(known, chosen) for known in told)
+        return source.drawn(chosen, [cfg.seed, draw]), *of_each
 
     chosen = (
         tf.data.Dataset.range(epochs.start, epochs.stop)
@@ -130,6 +132,39 @@ def shuffled(
         .skip(first_step)
     )
     return _read_ahead(chosen, load)
+
+
+def _ordered(dataset: Dataset, cfg: Config) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What gives the rows of an epoch, by its number, in the order in which they are trained on."""
+    rows = dataset.splits["train"]
+    if cfg.data.sampling == "natural":
+        seed = seed_for(cfg.seed, "order")
+        return lambda epoch: tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
+    labels = dataset.labels_of("train")
+
+    def drawn(epoch: np.int64) -> np.ndarray:
+        return rows[_balanced(labels, seed_for(cfg.seed, "balanced order", int(epoch)))]
+
+    def order(epoch: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(drawn, [epoch], rows.dtype), (len(rows),))
+
+    return order
+
+
+def _balanced(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Places of as many images as there are labels, shuffled: every class as often, and each image of a class.
+
+    Both up to one, which goes by chance: the images of a class rarely divide what is drawn of it.
+    """
+    rng = np.random.default_rng(seed)
+    classes = np.unique(labels)
+    least, more = divmod(len(labels), len(classes))
+    drawn = []
+    for label, extra in zip(classes, rng.permutation(len(classes)) < more, strict=True):
+        count, of_class = least + extra, np.flatnonzero(labels == label)
+        turns = [rng.permutation(of_class) for _ in range(math.ceil(count / len(of_class)))]
+        drawn.append(np.concatenate(turns)[:count])
+    return rng.permutation(np.concatenate(drawn))
 
 
 def _read_ahead(chosen: tf.data.Dataset, load: Callable[..., Any]) -> tf.data.Dataset:

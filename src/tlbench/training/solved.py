@@ -12,6 +12,7 @@ from tlbench.features.frozen import Features
 from tlbench.networks.classifiers import Classifier
 from tlbench.probing import heads, spectrum, threads
 from tlbench.probing.design import Design, taken
+from tlbench.training import losses
 from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
 
@@ -29,7 +30,11 @@ def solve(
 ) -> None:
     """Solve the head of a classifier on the features of its backbone, and record the path in the state."""
     begun, began = len(state.history), time.perf_counter()
-    train, validation = (_design(dataset, features, split) for split in ("train", "validation"))
+    weights = losses.weights(dataset, cfg, solved=True)
+    if cfg.data.sampling == "balanced":
+        log.info("A head that is solved draws no images: balanced by the weights of its classes")
+    train = _design(dataset, features, "train", weights)
+    validation = _design(dataset, features, "validation")
     total = len(heads.strengths(cfg.head)) or 1
     recorder = _Recorder(stage, state, tracking, total)
     with (
@@ -79,9 +84,12 @@ class _Recorder:
         )
 
 
-def _design(dataset: Dataset, features: Features, split: str) -> Design:
-    """The rows of a split; of training images in each of their views."""
+def _design(
+    dataset: Dataset, features: Features, split: str, weights: np.ndarray | None = None
+) -> Design:
+    """The rows of a split; of training images in each of their views. weights: of all images of the data set."""
     views = features.views if split == "train" else features.views[:1]
     rows = features.position[dataset.splits[split]]
     tables = [taken(table, rows) for table in views]
-    return Design(tables, dataset.labels_of(split), len(dataset.class_names))
+    counted = None if weights is None else weights[dataset.splits[split]]
+    return Design(tables, dataset.labels_of(split), len(dataset.class_names), counted)

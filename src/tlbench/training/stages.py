@@ -17,7 +17,7 @@ from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, Precision, enough_memory, keras, tf
 from tlbench.runs import layout
 from tlbench.runs.recording import Recording
-from tlbench.training import checkpoint, inputs, solved
+from tlbench.training import checkpoint, inputs, losses, solved
 from tlbench.training.callbacks import EarlyStopping, History, Keeper, LiveDisplay
 from tlbench.training.checkpoint import State
 from tlbench.training.inputs import Source
@@ -154,7 +154,7 @@ class Trainer:
             chosen = keras.optimizers.LossScaleOptimizer(chosen)
         source.network.compile(
             optimizer=chosen,
-            loss="sparse_categorical_crossentropy",
+            loss=losses.loss(self.cfg.loss),
             metrics=["accuracy"],
             jit_compile=self.machine.jit_compile,
             steps_per_execution=_steps_at_once(self.steps) if source.cheap_steps else 1,
@@ -203,7 +203,7 @@ class Trainer:
         own = replace(self.cfg, seed=seed_for(self.cfg.seed, "statistics"))
         batches = inputs.shuffled(source, self.dataset, own, range(1))
         with source.told(), enough_memory(f"batch_size={self.cfg.batch_size}"):
-            batch_norm.recalibrate(source.network, batches.map(lambda images, _: images))
+            batch_norm.recalibrate(source.network, batches.map(lambda images, *_: images))
 
     def _recalibrate(self, source: Source, stage: Stage, kept: int) -> bool:
         """Recompute moving statistics that saw too few steps, in `kept` epochs; whether they had."""

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tlbench.networks import classifiers, hardware
 from tlbench.networks.classifiers import Classifier
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
-from tlbench.training import decisions, results, stages, surroundings, trackers
+from tlbench.training import decisions, losses, results, stages, surroundings, trackers
 from tlbench.training.decisions import Decisions
 from tlbench.training.resuming import Plan
 from tlbench.training.stages import Trainer
@@ -91,8 +92,12 @@ def _carry_out(
 def _dataset(cfg: Config, given: Contents | None) -> Dataset:
     resize = Resize.of(cfg)
     if given is not None:
-        return datasets.load(cfg.data, resize, given)
-    return kept.once(("dataset", repr(cfg.data), resize), lambda: datasets.load(cfg.data, resize))
+        dataset = datasets.load(cfg.data, resize, given)
+    else:
+        key = ("dataset", repr(replace(cfg.data, sampling="")), resize)  # jobs may draw unlike
+        dataset = kept.once(key, lambda: datasets.load(cfg.data, resize))
+    losses.check(dataset, cfg)
+    return dataset
 
 
 def _classifier(cfg: Config, dataset: Dataset) -> Classifier:

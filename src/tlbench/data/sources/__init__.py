@@ -25,7 +25,8 @@ class Contents:
     labels: (images,) whole numbers from 0; part: (images,) text, the split that a row is bound to, "test" or
     "validation", or ""; class_names: in label order, where the configuration has none; files: by what name people
     know each image, its path below data.root; groups: (images,) whole numbers, equal where images belong together;
-    columns: what else a table says of each image.
+    columns: what else a table says of each image; weights: (images,) float64 above 0, what each image counts in
+    training, None where all count alike.
     """
 
     images: Images
@@ -36,6 +37,7 @@ class Contents:
     files: Sequence[str] | None = None
     groups: np.ndarray | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weights: np.ndarray | None = None
 
     @classmethod
     def unbound(
