@@ -112,6 +112,7 @@ def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
         ("~epochs", "epochs"),
         ("~seed", "seed is not set"),
         ("strategy.stages=[]", "strategy.stages"),
+        ("early_stopping.monitor=val_f1", "Did you mean 'val_macro_f1'?"),
         ("early_stopping.patience=0", "early_stopping.patience=0"),
         ("features.engine=torch", "Unknown features.engine 'torch'"),
         ("features.max_noise=-1", "features.max_noise=-1"),

@@ -52,12 +52,14 @@ def test_settings_of_format_two_get_the_values_of_their_time() -> None:
 
 
 def test_settings_of_format_three_get_the_values_of_their_time() -> None:
-    found = migrated({"data": {"name": "digits"}, "seed": 3}, 3)
+    early = {"patience": 2}
+    found = migrated({"data": {"name": "digits"}, "early_stopping": early, "seed": 3}, 3)
     assert found["loss"] == {
         **{"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": None},
         **{"gamma": None, "alpha": None},
     }
     assert found["data"] == {"name": "digits", "sampling": "natural"}
+    assert found["early_stopping"] == {"patience": 2, "monitor": "val_loss"}
     assert found["seed"] == 3
 
 

@@ -237,6 +237,7 @@ def test_what_a_balanced_epoch_draws_goes_by_its_number_alone() -> None:
 WEIGHTED = (
     *TINY,
     *("strategy=probe_finetune", "epochs=2", "batch_size=32", "features.precision=float32"),
+    *("early_stopping.monitor=val_macro_f1", "early_stopping.patience=2"),
     *(
         "loss=focal",
         "loss.label_smoothing=0.1",
@@ -251,7 +252,7 @@ def bits(folder: Path) -> tuple[Any, ...]:
     return run.status, run.epochs(), run.tested()[1].tobytes()
 
 
-def test_weighted_and_balanced_a_stopped_run_goes_on_to_the_same_bits(
+def test_weighted_balanced_and_monitored_a_stopped_run_goes_on_to_the_same_bits(
     tlbench: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert tlbench("train", *WEIGHTED, "hydra.run.dir=whole").code == 0
@@ -320,6 +321,9 @@ def test_weights_of_images_are_part_of_the_data() -> None:
     assert plain.test_sha256 == weighted.test_sha256
     with pytest.raises(DataError, match="1 of 266 images have a weight that cannot be used"):
         loaded(uneven(np.where(np.arange(86) == 3, -1.0, 1.0)))
+    one = {**plain.splits, "validation": np.flatnonzero(plain.labels == 0)[-5:]}
+    with pytest.raises(ConfigError, match="needs validation images of two classes at least"):
+        losses.check(replace(plain, splits=one), given("early_stopping.monitor=val_auc"))
     with pytest.raises(ConfigError, match="nearest count alike"):
         losses.check(weighted, given("head=nearest"))
     assert replace(weighted, weights=None).sha256 == plain.sha256

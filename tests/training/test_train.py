@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from helpers import BACKBONE, MOBILENET, TINY, Answer, make_config, resize_to
 from tlbench.config.identity import config_hash
@@ -150,6 +151,42 @@ def test_stages_run_in_order(tlbench: Command) -> None:
     ]
     rates = [float(row["learning_rate"]) for row in history(run)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+@pytest.mark.parametrize(
+    ("monitor", "words"),
+    [
+        ("val_auc", ["trainable=false", "head.widths=[]", "learning_rate=0.1"]),
+        ("val_macro_f1", ["batch_norm.recalibrate=false", "learning_rate=0.003"]),
+        ("val_accuracy", ["trainable=false", "head.widths=[]", "learning_rate=0.1"]),
+        ("val_auc", ["head=logistic", "head.widths=[]"]),
+    ],
+)
+def test_the_best_epoch_is_the_best_in_what_is_monitored(
+    tlbench: Command, monitor: str, words: list[str]
+) -> None:
+    more = ("early_stopping.patience=3", f"early_stopping.monitor={monitor}", "epochs=12")
+    run = train(tlbench, "run", *more, *words)
+    epochs = history(run)
+    values = [float(row[monitor]) for row in epochs]
+    kept = run.metrics["kept_epoch"]
+    assert kept == values.index(max(values)) + 1
+    if monitor == "val_auc":  # the least loss is another's, so that it is seen what was gone by
+        losses = [float(row["val_loss"]) for row in epochs]
+        assert losses[kept - 1] > min(losses)
+    asked_for = {"val_auc", "val_macro_f1"} & set(epochs[0])
+    assert asked_for == {monitor} - {"val_accuracy"}
+    digits = datasets.load(run.config().data, resize_to(32))
+    labels = digits.labels_of("validation")
+    saved = keras.models.load_model(run.folder / "model.keras")
+    given = saved.predict(digits.images.batch(digits.splits["validation"]), verbose=0)
+    shares = given / given.sum(axis=1, keepdims=True).astype(np.float64)
+    by_scikit_learn = {
+        "val_auc": roc_auc_score(labels, shares, multi_class="ovr", average="macro"),
+        "val_macro_f1": f1_score(labels, given.argmax(axis=1), average="macro"),
+        "val_accuracy": accuracy_score(labels, given.argmax(axis=1)),
+    }
+    assert by_scikit_learn[monitor] == pytest.approx(max(values), abs=1e-3)
 
 
 def test_early_stopping_keeps_the_best_epoch(tlbench: Command) -> None:

@@ -65,7 +65,8 @@ def answers(
         keep(name, found, len(rows))
     directions = spectrum.of(train)
     keep(CURVE, _right(_ridge(train, directions, test, settings), test), len(train))
-    best = heads.solve(cfg.head, train, directions, validation).chosen
+    monitor = cfg.early_stopping.monitor
+    best = heads.solve(cfg.head, train, directions, validation, monitor=monitor).chosen
     keep(ALL, _right(all_scores(best.head.scores, test), test), len(train))
     most = min(settings.neighbours, len(train))
     keep(NEIGHBOURS, _right(neighbours.votes(train, test, [most])[0], test), len(train))

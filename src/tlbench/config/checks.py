@@ -29,6 +29,7 @@ CHOICES = {
     "data.duplicates": ("exact", "near", "ignore"),
     "data.sampling": ("natural", "balanced"),
     "loss.name": ("cross_entropy", "focal"),
+    "early_stopping.monitor": ("val_loss", "val_accuracy", "val_macro_f1", "val_auc"),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.interpolation": ("bilinear", "bicubic"),
     "backbone.pooling": ("average", "cls", "cls+average"),

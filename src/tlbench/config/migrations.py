@@ -52,11 +52,13 @@ def _to_groups(tree: Tree) -> None:
 
 
 def _to_losses(tree: Tree) -> None:
-    """3 -> 4: every loss was cross-entropy in which images count alike, and every epoch had each of them once."""
+    """3 -> 4: the loss was cross-entropy, images counted alike, an epoch had each once, the least val_loss was best."""
     tree["loss"] = {"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": None}
     tree["loss"] |= {"gamma": None, "alpha": None}
     if isinstance(data := tree.get("data"), dict):
         data["sampling"] = "natural"
+    if isinstance(early := tree.get("early_stopping"), dict):
+        early["monitor"] = "val_loss"
 
 
 # By the format they begin from; the changes of one step are of different settings, so their order is free.

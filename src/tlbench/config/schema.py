@@ -200,9 +200,10 @@ class BatchNorm:
 
 @dataclass
 class EarlyStopping:
-    """Epochs without a better val_loss after which a stage stops; null: never."""
+    """Epochs without a better `monitor`, a figure of the validation, after which a stage stops; null: never."""
 
     patience: int | None
+    monitor: str
 
 
 @dataclass

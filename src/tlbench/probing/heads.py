@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from tlbench.config.schema import Head
 from tlbench.probing import logistic, neighbours, ridge
@@ -11,16 +12,21 @@ from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear, Scored, all_scores, scaled, scored
 from tlbench.probing.neighbours import Voters
 from tlbench.probing.spectrum import Spectrum
+from tlbench.runs import metrics
 
 
 @dataclass(frozen=True)
 class Step:
-    """One head of a path and how it does; strength: of the penalty, None for a head that has none."""
+    """One head of a path and how it does; strength: of the penalty, None for a head that has none.
+
+    monitored: the figure of the validation by which the best step is chosen.
+    """
 
     head: Linear | Voters
     strength: float | None
     train: Scored
     validation: Scored
+    monitored: float
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Path:
     """Heads from the strongest penalty on, and which of them is the best."""
 
     steps: list[Step]
-    best: int  # its place in `steps`: of the least log loss on the validation images
+    best: int  # its place in `steps`: the first that has the best of what is monitored
 
     @property
     def chosen(self) -> Step:
@@ -47,16 +53,25 @@ def solve(
     found: Spectrum,
     validation: Design,
     told: Callable[[Step], object] = lambda _: None,
+    monitor: str = "val_loss",
 ) -> Path:
-    """Solve a head on the training rows; found: their spectrum; told: of each step as it is there."""
+    """Solve a head on the training rows; found: their spectrum; told: of each step as it is there.
+
+    monitor: what the best step is best in, as `early_stopping.monitor` has it.
+    """
     steps = []
     for strength, head in _heads(cfg, train, found, validation):
-        on_train, on_validation = (
-            scored(all_scores(head.scores, design), design) for design in (train, validation)
-        )
-        steps.append(Step(head, strength, on_train, on_validation))
+        scores = all_scores(head.scores, validation)
+        on_train = scored(all_scores(head.scores, train), train)
+        on_validation = scored(scores, validation)
+        values = {"val_loss": on_validation.loss, "val_accuracy": on_validation.accuracy}
+        if monitor not in values:
+            judged = metrics.MONITORED[monitor](validation.targets, softmax(scores, axis=1))
+            values[monitor] = judged
+        steps.append(Step(head, strength, on_train, on_validation, values[monitor]))
         told(steps[-1])
-    return Path(steps, int(np.argmin([step.validation.loss for step in steps])))
+    best = np.argmin if metrics.less_is_better(monitor) else np.argmax
+    return Path(steps, int(best([step.monitored for step in steps])))
 
 
 def strengths(cfg: Head) -> list[float]:

@@ -1,6 +1,6 @@
 """Metrics from predictions: what a classifier got right, and what it took for what. No TensorFlow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,37 @@ def loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Share of images whose most probable class is the right one."""
     return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the classes that have images of the harmonic mean of precision and recall."""
+    from sklearn.metrics import f1_score
+
+    predicted = probabilities.argmax(axis=1)
+    return float(f1_score(labels, predicted, labels=np.unique(labels), average="macro"))
+
+
+def auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the classes that have images of the area under the ROC curve, one class against the rest.
+
+    labels: of two classes at least.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    each = [roc_auc_score(labels == c, probabilities[:, c]) for c in np.unique(labels)]
+    return float(np.mean(each))
+
+
+# What early_stopping.monitor may name beyond loss and accuracy.
+MONITORED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "val_macro_f1": macro_f1,
+    "val_auc": auc,
+}
+
+
+def less_is_better(monitor: str) -> bool:
+    """Whether the best epoch is the one of the least value."""
+    return monitor == "val_loss"
 
 
 def unseen(labels: np.ndarray, probabilities: np.ndarray, seen: np.ndarray) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tlbench.base import files
 from tlbench.base.errors import RunError
-from tlbench.runs.layout import CURVES_OF_HISTORY, SPLITS
+from tlbench.runs.layout import ASKED_FOR, CURVES_OF_HISTORY, SPLITS
 
 # No run of ours comes near.
 HISTORY_BYTES, ARRAYS_BYTES = 2**24, 2**30
@@ -25,7 +25,8 @@ Epoch = dict[str, float | str]
 
 
 def epochs(path: Path) -> list[Epoch]:
-    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers; `strength` of a solved head."""
+    """history.csv, a record an epoch: `epoch`, `stage` and the curves as numbers; `strength` of a solved head, and
+    what else was monitored."""
     try:
         text = files.read_text(path, HISTORY_BYTES)
         found = [_epoch(line) for line in csv.DictReader(io.StringIO(text, newline=""))]
@@ -37,7 +38,8 @@ def epochs(path: Path) -> list[Epoch]:
 
 
 def _epoch(line: dict[str, str]) -> Epoch:
-    values = {key: float(line[key]) for key in CURVES_OF_HISTORY}
+    asked_for = [key for key in ASKED_FOR if line.get(key)]
+    values = {key: float(line[key]) for key in (*CURVES_OF_HISTORY, *asked_for)}
     values = {key: value if abs(value) <= GREATEST else math.nan for key, value in values.items()}
     epoch = int(line["epoch"])
     if not 0 < epoch < 2**31:

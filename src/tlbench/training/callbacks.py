@@ -12,8 +12,10 @@ import numpy as np
 from tlbench.base import console
 from tlbench.base.errors import TrainingError
 from tlbench.base.stopping import Stopping
+from tlbench.config import schema
 from tlbench.config.schema import Stage
-from tlbench.networks.hardware import keras
+from tlbench.networks.hardware import keras, tf
+from tlbench.runs import metrics
 from tlbench.training import checkpoint
 from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
@@ -58,6 +60,7 @@ class History(keras.callbacks.Callback):
             "accuracy": values["accuracy"],
             "val_loss": values["val_loss"],
             "val_accuracy": values["val_accuracy"],
+            **{name: values[name] for name in metrics.MONITORED if name in values},
             "learning_rate": learning_rate(self.model),
             "seconds": self.seconds + validation,
             "images_per_second": self.images / self.seconds,
@@ -68,11 +71,40 @@ class History(keras.callbacks.Callback):
         state.evaluation_seconds += validation
         self.before = 0.0
         log.info(
-            "%s %d/%d  loss %.4f  accuracy %.4f  val %.4f %.4f  %.1f s  %s img/s",
+            "%s %d/%d  loss %.4f  accuracy %.4f  val %.4f %.4f%s  %.1f s  %s img/s",
             *(self.stage.name, epoch + 1, self.stage.epochs, record["loss"], record["accuracy"]),
-            *(record["val_loss"], record["val_accuracy"], record["seconds"]),
+            *(record["val_loss"], record["val_accuracy"], say_monitored(record), record["seconds"]),
             f"{record['images_per_second']:,.0f}",
         )
+
+
+def say_monitored(record: Epoch) -> str:
+    """What a record has beyond loss and accuracy, for its line."""
+    return "".join(
+        f"  {name.removeprefix('val_')} {record[name]:.4f}"
+        for name in metrics.MONITORED
+        if name in record
+    )
+
+
+class Judge(keras.callbacks.Callback):
+    """Adds to an epoch's figures one that only all validation images together have.
+
+    batches: inputs and labels, in the order of `labels`. First of the callbacks, or the others will not see it.
+    """
+
+    def __init__(self, monitor: str, labels: np.ndarray, batches: tf.data.Dataset) -> None:
+        super().__init__()
+        self.monitor, self.labels, self.batches = monitor, labels, batches
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self.answer = tf.function(lambda given: model(given, training=False), reduce_retracing=True)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        if logs is not None:
+            given = np.concatenate([self.answer(some).numpy() for some, _ in self.batches])
+            logs[self.monitor] = metrics.MONITORED[self.monitor](self.labels, given)
 
 
 class LiveDisplay(keras.callbacks.Callback):
@@ -120,14 +152,16 @@ class LiveDisplay(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Keras's, over several calls of fit: it begins once, and restores the best weights once.
 
-    patience: epochs without a better val_loss, or None for never.
+    patience: epochs without a better value of what is monitored, or None for never.
     """
 
     KEPT = ("wait", "best", "best_epoch")
 
-    def __init__(self, patience: int | None) -> None:
-        super().__init__("val_loss", patience=patience or 0, mode="min", restore_best_weights=True)
-        self.active = patience is not None
+    def __init__(self, cfg: schema.EarlyStopping) -> None:
+        mode = "min" if metrics.less_is_better(cfg.monitor) else "max"
+        patience = cfg.patience or 0
+        super().__init__(cfg.monitor, patience=patience, mode=mode, restore_best_weights=True)
+        self.active = cfg.patience is not None
         super().on_train_begin()
 
     def on_train_begin(self, logs: Logs = None) -> None:

@@ -68,7 +68,7 @@ def _of_classes(asked: Any, names: list[str], labels: np.ndarray) -> np.ndarray:
 
 
 def check(dataset: Dataset, cfg: Config) -> None:
-    """Raise ConfigError for weights of classes that are not there, and for weights where nothing is weighed."""
+    """Raise ConfigError for what the settings ask of the data and it does not have."""
     if isinstance(cfg.loss.class_weights, dict):
         for name in cfg.loss.class_weights:
             if name not in dataset.class_names:
@@ -79,4 +79,9 @@ def check(dataset: Dataset, cfg: Config) -> None:
         raise ConfigError(
             "These images have weights, but votes of head.solver=nearest count alike. Choose another head, such as "
             "head=class_mean, or leave the weights out."
+        )
+    monitor = cfg.early_stopping.monitor
+    if monitor == "val_auc" and len(np.unique(dataset.labels_of("validation"))) < 2:
+        raise ConfigError(
+            f"early_stopping.monitor={monitor} needs validation images of two classes at least. Set it to val_loss."
         )

@@ -13,6 +13,7 @@ from tlbench.networks.classifiers import Classifier
 from tlbench.probing import heads, spectrum, threads
 from tlbench.probing.design import Design, taken
 from tlbench.training import losses
+from tlbench.training.callbacks import say_monitored
 from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
 
@@ -36,12 +37,15 @@ def solve(
     train = _design(dataset, features, "train", weights)
     validation = _design(dataset, features, "validation")
     total = len(heads.strengths(cfg.head)) or 1
-    recorder = _Recorder(stage, state, tracking, total)
+    recorder = _Recorder(stage, state, tracking, total, cfg.early_stopping.monitor)
     with (
         console.progress(f"{stage.name} ({cfg.head.solver})", total) as recorder.advance,
         threads.over_blocks(),
     ):
-        path = heads.solve(cfg.head, train, spectrum.of(train), validation, recorder.told)
+        path = heads.solve(
+            *(cfg.head, train, spectrum.of(train), validation, recorder.told),
+            monitor=cfg.early_stopping.monitor,
+        )
     for name, arrays in path.chosen.head.weights.items():
         classifier.head.get_layer(name).set_weights([each.astype(np.float32) for each in arrays])
     state.kept = begun + path.best + 1
@@ -58,8 +62,11 @@ class _Recorder:
 
     advance: console.Advance
 
-    def __init__(self, stage: Stage, state: State, tracking: Tracking, total: int) -> None:
+    def __init__(
+        self, stage: Stage, state: State, tracking: Tracking, total: int, monitor: str
+    ) -> None:
         self.stage, self.state, self.tracking, self.total = stage, state, tracking, total
+        self.monitor = monitor
         self.number, self.last = 0, time.perf_counter()
 
     def told(self, step: heads.Step) -> None:
@@ -70,6 +77,7 @@ class _Recorder:
             "strength": step.strength,
             **{"loss": step.train.loss, "accuracy": step.train.accuracy},
             **{"val_loss": step.validation.loss, "val_accuracy": step.validation.accuracy},
+            self.monitor: step.monitored,
             "seconds": now - self.last,
         }
         self.last, self.number = now, self.number + 1
@@ -78,9 +86,10 @@ class _Recorder:
         self.advance(1, f"val {step.validation.accuracy:.4f}")
         strength = "" if step.strength is None else f"strength {step.strength:<8.2g} "
         log.info(
-            "%s %d/%d  %sloss %.4f  accuracy %.4f  val %.4f %.4f",
+            "%s %d/%d  %sloss %.4f  accuracy %.4f  val %.4f %.4f%s",
             *(self.stage.name, self.number, self.total, strength, step.train.loss),
             *(step.train.accuracy, step.validation.loss, step.validation.accuracy),
+            say_monitored(record),
         )
 
 

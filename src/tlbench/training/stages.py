@@ -15,10 +15,10 @@ from tlbench.networks import batch_norm
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, Precision, enough_memory, keras, tf
-from tlbench.runs import layout
+from tlbench.runs import layout, metrics
 from tlbench.runs.recording import Recording
 from tlbench.training import checkpoint, inputs, losses, solved
-from tlbench.training.callbacks import EarlyStopping, History, Keeper, LiveDisplay
+from tlbench.training.callbacks import EarlyStopping, History, Judge, Keeper, LiveDisplay
 from tlbench.training.checkpoint import State
 from tlbench.training.inputs import Source
 from tlbench.training.optimizers import optimizer
@@ -117,7 +117,7 @@ class Trainer:
         images, validating = (len(self.dataset.splits[s]) for s in ("train", "validation"))
         history = History(stage, state, images, self.tracking)
         display = LiveDisplay(stage, self.cfg.batch_size, images, validating)
-        stopping_early = EarlyStopping(self.cfg.early_stopping.patience)
+        stopping_early = EarlyStopping(self.cfg.early_stopping)
         path = self.run.folder / layout.CHECKPOINT
         keeper = Keeper(path, state, stopping_early, history, stopping.current())
         # Earlier stages may have trained the backbone, or its statistics were fitted.
@@ -125,7 +125,7 @@ class Trainer:
             keeper.base = checkpoint.values(self.classifier.backbone.weights)
         keeper.mid_epoch = not source.cheap_steps  # epochs on features are too short to split
         keeper.restore(network)
-        callbacks = [history, stopping_early, keeper, display]
+        callbacks = [*self._judge(source), history, stopping_early, keeper, display]
         try:
             with (
                 keeper.stopping.between_steps(),
@@ -173,9 +173,7 @@ class Trainer:
         counted = range(before + epochs.start, before + epochs.stop)
         source.network.fit(
             inputs.shuffled(source, self.dataset, self.cfg, counted, first_step),
-            validation_data=inputs.in_order(
-                source, self.dataset, self.dataset.splits["validation"], self.cfg.batch_size
-            ),
+            validation_data=self._validation(source),
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             steps_per_epoch=self.steps - first_step,
@@ -183,6 +181,17 @@ class Trainer:
             callbacks=callbacks,
             verbose=0,
         )
+
+    def _validation(self, source: Source) -> tf.data.Dataset:
+        rows = self.dataset.splits["validation"]
+        return inputs.in_order(source, self.dataset, rows, self.cfg.batch_size)
+
+    def _judge(self, source: Source) -> list[Judge]:
+        """What computes the figure that epochs are compared by, where Keras does not."""
+        monitor = self.cfg.early_stopping.monitor
+        if monitor not in metrics.MONITORED:
+            return []
+        return [Judge(monitor, self.dataset.labels_of("validation"), self._validation(source))]
 
     # ------------------------------------------------------------ batch normalization
 
