@@ -33,6 +33,27 @@ def test_images_that_cannot_be_read_are_skipped_as_advised(tlbench: Command, pho
     assert "1 images cannot be read" in answer.err
 
 
+def test_classes_of_unlike_sizes_are_told_and_helped_as_advised(
+    tlbench: Command, photos: Path
+) -> None:
+    for number in range(9):
+        next(photos.glob(f"blue sky/{number}.*")).unlink()
+    own = ("data=image_folder", f"data.root={photos}", "data.validation=4", "data.test=5")
+    answer = tlbench("train", *HEAD, *own, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    line = next(line for line in answer.err.splitlines() if "Classes differ in size" in line)
+    assert "'grass' has 5 training images, 'blue sky' has 1. What may help: " in line
+    advice = line.partition("What may help: ")[2].split(", ")
+    assert len(advice) == 3
+    for number, words in enumerate(([advice[0], advice[2]], [advice[1], advice[2]])):
+        answer = tlbench("train", *HEAD, *own, *words, f"hydra.run.dir={number}")
+        assert answer.code == 0, answer.err
+        assert "'blue sky' has 1" in answer.err
+        assert "What may help" not in answer.err
+    answer = tlbench("evaluate", "run")
+    assert "balanced accuracy" in answer.out
+
+
 def test_weights_that_moved_are_found_as_advised(tlbench: Command) -> None:
     words = [*MOBILENET, *HEAD[2:]]
     backbone = classifiers.build(make_config(*MOBILENET), (8, 8, 3), 10).backbone

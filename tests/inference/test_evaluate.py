@@ -1,6 +1,7 @@
 """evaluate: the record repeated, other data, what is measured, and folders that are no finished run."""
 
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import binomtest
 
 from helpers import TINY, Answer
 from tlbench.base.errors import ConfigError
@@ -48,6 +50,12 @@ def test_repeats_the_record(run_copy: Path, capsys: pytest.CaptureFixture[str]) 
     assert main.main(["evaluate", str(run_copy), above]) == 0
     out = capsys.readouterr().out
     assert "equals the record" in out
+    entry = Run.open(run_copy).metrics["per_class"]["3"]
+    right = round(entry["recall"] * entry["images"])
+    surely = binomtest(right, entry["images"]).proportion_ci(method="wilson")
+    low, high = (f"{bound:.3f}".removeprefix("0") for bound in (surely.low, surely.high))
+    assert re.search(rf"^3 .* {entry['recall']:.4f} +{low}-{high} +{entry['images']}$", out, re.M)
+    assert "balanced accuracy" not in out  # classes of one size
     for words in ("accuracy", "top 5", "macro F1", "calibration error", "superclass accuracy"):
         assert words in out
     found = json.loads((run_copy / "evaluation" / "evaluation.json").read_text())
@@ -315,6 +323,39 @@ def test_a_model_of_no_numbers_is_one_line(run_copy: Path, tlbench: Callable[...
 
 
 # ---------------------------------------------------------------- measures
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_have_images() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    probabilities = np.eye(3)[[0, 0, 0, 1, 1, 2]]  # three of four, one of two
+    found = metrics.metrics(labels, probabilities, ["a", "b", "none"])
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    f1 = [2 * 3 / (4 + 3), 2 * 1 / (2 + 2)]  # twice the hits over images and predictions
+    assert found["macro_f1"] == pytest.approx(np.mean(f1))
+    assert metrics.macro_f1(labels, probabilities) == pytest.approx(np.mean(f1))
+
+
+def test_auc_is_how_often_an_image_of_the_class_has_more_of_it_than_another() -> None:
+    labels = np.array([0, 0, 1, 1, 2])
+    rows = [[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.4, 0.3], [0.1, 0.6, 0.3], [0.2, 0.5, 0.3]]
+    given = np.array(rows)
+    of_zero = (3 + 1.5) / 6  # the first beats all three; the second one, and ties with one
+    of_one = (1 + 3) / 6  # 0.4 beats 0.3 alone; 0.6 beats all three
+    of_two = (1 + 3 * 0.5) / 4
+    assert metrics.auc(labels, given) == pytest.approx(np.mean([of_zero, of_one, of_two]))
+    two = np.array([0, 1, 1, 0])
+    sure = np.array([0.2, 0.9, 0.4, 0.5])
+    assert metrics.auc(two, np.stack([1 - sure, sure], axis=1)) == pytest.approx(3 / 4)
+
+
+def test_classes_are_uneven_from_half_as_many_more_on() -> None:
+    def sizes(*images: int) -> dict[str, dict[str, int]]:
+        return {str(number): {"images": count} for number, count in enumerate(images)}
+
+    assert metrics.uneven(sizes(10, 15, 12))
+    assert not metrics.uneven(sizes(10, 14, 12))
+    assert not metrics.uneven(sizes(10, 0))  # a class without images is not tested
+    assert not metrics.uneven("of a damaged file")
 
 
 def test_calibration_error_of_a_small_example() -> None:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from helpers import make_config
 from tlbench.base.console import THEME
@@ -47,8 +49,12 @@ def make_run(
     status: str = "completed",
     reason: str = "",
     fingerprint: str = "0123456789abcdef",
+    labels: np.ndarray | None = None,
 ) -> Path:
-    """A run folder as `train` leaves it, with predictions of about the accuracy asked for."""
+    """A run folder as `train` leaves it, with predictions of about the accuracy asked for.
+
+    labels: of the test images; as many of each class where none are given.
+    """
     cfg = copy.deepcopy(composed(*overrides))
     splits = {"train": 45_000, "validation": 5_000, "test": images}
     facts = {
@@ -68,7 +74,8 @@ def make_run(
     if status != "completed":
         return folder
     draw = np.random.default_rng([cfg.seed, *folder.name.encode()])
-    labels = np.arange(images) % len(classes)
+    if labels is None:
+        labels = np.arange(images) % len(classes)
     wrong = draw.random(images) >= evaluation_target
     taken = np.where(
         wrong, (labels + draw.integers(1, len(classes), images)) % len(classes), labels
@@ -288,6 +295,45 @@ def test_tolerance_includes_its_end(tmp_path):
     assert row.verdict(0.0199) == ["evaluation"]
 
 
+def test_figures_by_class_stand_beside_the_accuracy_where_classes_differ_in_size(tmp_path, capsys):
+    labels = np.repeat([0, 1, 2], [60, 58, 6])
+    words = ("data=digits", "report=resnet50_fc")
+    kind = {"classes": ["a", "b", "c"], "fingerprint": "uneven", "images": len(labels)}
+    make_run(tmp_path / "uneven" / "run", *words, **kind, labels=labels)
+    make_run(tmp_path / "even" / "run", *words, **{**kind, "images": 120})
+    for name, there in (("uneven", True), ("even", False)):
+        page, folder = tmp_path / f"{name}.html", tmp_path / name
+        assert report(folder, "--html", page, "--markdown") == 0
+        assert ("| balanced accuracy | macro F1 |" in capsys.readouterr().out) is there
+        assert ("<th>balanced accuracy</th><th>macro F1</th>" in page.read_text()) is there
+        (row,) = as_json(capsys, folder)["rows"]
+        with np.load(folder / "run" / "predictions.npz") as saved:
+            true, predicted = saved["labels"], saved["probabilities"].argmax(axis=1)
+        assert row["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
+        assert row["macro_f1"] == pytest.approx(f1_score(true, predicted, average="macro"))
+    report(tmp_path / "uneven")
+    (row,) = rows.rows(results.collect([tmp_path / "uneven"]))
+    shown = f"{row.figures['balanced_accuracy']:.4f}"
+    assert shown in capsys.readouterr().out
+    assert report(tmp_path, "--sort", "balanced_accuracy") == 0
+
+
+def test_the_page_says_how_surely_the_recall_of_a_class_is_known(tmp_path):
+    labels = np.repeat([0, 1, 2], [60, 58, 6])
+    words = ("data=digits", "report=resnet50_fc")
+    folder = make_run(tmp_path / "a", *words, classes=["a", "b", "c"], images=124, labels=labels)
+    assert report(tmp_path, "--html", tmp_path / "r.html") == 0
+    text = (
+        (tmp_path / "r.html").read_text().partition("Recall by class")[2].partition("</table>")[0]
+    )
+    with np.load(folder / "predictions.npz") as saved:
+        right = saved["probabilities"].argmax(axis=1) == saved["labels"]
+    for label, images in enumerate((60, 58, 6)):
+        found = binomtest(int(right[labels == label].sum()), images).proportion_ci(method="wilson")
+        low, high = (f"{bound:.3f}".removeprefix("0") for bound in (found.low, found.high))
+        assert f"<small>{low}-{high}</small>" in text
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -298,7 +344,7 @@ def test_csv_and_markdown(runs, tmp_path, capsys):
     assert next(r for r in records if r["run"] == "MobileNetV3(exp)")["runs"] == "3"
     lines = [line for line in (tmp_path / "t.md").read_text().splitlines() if line.startswith("|")]
     cells = {line.replace("\\|", "").count("|") for line in lines}
-    assert cells == {len(tables.COLUMNS) + 2}
+    assert cells == {len(tables.COLUMNS) - len(tables.OF_CLASSES) + 2}  # classes of one size
     assert r"out of \<b\>memory\</b\> \| \[red\]" in (tmp_path / "t.md").read_text()
     assert "**PASS**" in (tmp_path / "t.md").read_text()
     assert "MobileNetV3(exp)" in capsys.readouterr().out  # files do not replace the table

@@ -17,6 +17,8 @@ from tlbench.report import charts, comparison, tables
 from tlbench.report.comparison import Comparison
 from tlbench.report.html import chip, document, grid, note, text
 from tlbench.report.rows import Row
+from tlbench.report.statistics import wilson
+from tlbench.report.tables import Column
 from tlbench.runs import metrics
 from tlbench.runs.layout import CURVES_OF_HISTORY
 from tlbench.runs.published import FIGURES as PUBLISHED
@@ -76,8 +78,9 @@ def _header(rows: Sequence[Row]) -> str:
 
 
 def _results(numbered: Sequence[Numbered], tolerance: float) -> str:
-    heads = "".join(f"<th>{column.heading}</th>" for column in tables.COLUMNS)
-    body = "".join(_result(number, row, tolerance) for number, row in numbered)
+    columns = tables.columns_of([row for _, row in numbered])
+    heads = "".join(f"<th>{column.heading}</th>" for column in columns)
+    body = "".join(_result(number, row, columns, tolerance) for number, row in numbered)
     why = tables.not_compared([row for _, row in numbered])
     return (
         '<section id="results"><h2>Results</h2>'
@@ -86,20 +89,18 @@ def _results(numbered: Sequence[Numbered], tolerance: float) -> str:
     )
 
 
-def _result(number: int, row: Row, tolerance: float) -> str:
+def _result(number: int, row: Row, columns: Sequence[Column], tolerance: float) -> str:
     head = f"<th>{chip(number)}{text(row.name)}{_count(row)}</th>"
     if not row.completed:
         why = text(tables.why_unfinished(row))
-        return (
-            f'<tr class="open">{head}<td colspan="{len(tables.COLUMNS)}"><div>{why}</div></td></tr>'
-        )
-    cells = (_figure(tables.mean_and_spread(row, column)) for column in tables.COLUMNS)
+        return f'<tr class="open">{head}<td colspan="{len(columns)}"><div>{why}</div></td></tr>'
+    cells = (_figure(tables.mean_and_spread(row, column)) for column in columns)
     line = f"<tr>{head}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     misses, published = row.verdict(tolerance), row.first.published
     if misses is None or published is None:
         return line
     theirs, gaps = [], []
-    for column in tables.COLUMNS:
+    for column in columns:
         known = column.key in PUBLISHED
         theirs.append(f"<td>{column.show(published[column.key]) if known else ''}</td>")
         missed = ' class="missed"' if column.key in misses else ""
@@ -151,7 +152,8 @@ def _test_set(members: Sequence[Numbered]) -> str:
         '<p class="note">Filled: no other is both cheaper and more accurate (the Pareto front). '
         "Lines through the marks are 95 % intervals.</p>"
         f'<h3>Training</h3><div class="charts two">{curves}</div>{missing}'
-        f"{_per_class(members, classes)}{_confusions(members, classes)}</section>"
+        f"{_per_class(members, classes, 'f1', 'F1')}{_per_class(members, classes, 'recall', 'Recall')}"
+        f"{_confusions(members, classes)}</section>"
     )
 
 
@@ -201,28 +203,39 @@ def _figures(drawn: Iterable[str]) -> str:
     return "".join(f"<figure>{chart}</figure>" for chart in drawn if chart)
 
 
-def _per_class(members: Sequence[Numbered], classes: Sequence[str]) -> str:
-    """F1 of every class in every row, the hardest class first, the best of each marked."""
-    found = {name: [_class_f1(row, name) for _, row in members] for name in classes}
+def _per_class(members: Sequence[Numbered], classes: Sequence[str], figure: str, title: str) -> str:
+    """A figure of every class in every row, the hardest class first, the best of each marked."""
+    found = {name: [_of_class(row, name, figure) for _, row in members] for name in classes}
     lines = []
     for name, values in sorted(found.items(), key=lambda item: _average(item[1])):
         best = max((value for value in values if value is not None), default=None)
         cells = [_heat(value, best=value == best and len(values) > 1) for value in values]
+        if figure == "recall":
+            cells = [c + _surely(row, name) for c, (_, row) in zip(cells, members, strict=True)]
         lines.append([text(name), *cells])
     heads = ["class", *(chip(number) for number, _ in members)]
+    open_ = " open" if figure == "f1" else ""
     return (
-        "<details open><summary>F1 by class, the hardest first</summary>"
+        f"<details{open_}><summary>{title} by class, the hardest first</summary>"
         f"{grid(heads, lines, 'classes')}</details>"
     )
 
 
-def _class_f1(row: Row, name: str) -> float | None:
+def _surely(row: Row, name: str) -> str:
+    """The 95 % interval of a class's recall in a single run."""
+    recall, images = (_of_class(row, name, figure) for figure in ("recall", "images"))
+    if len(row.runs) > 1 or recall is None or not images or not 0 <= recall <= 1:
+        return ""
+    return f" <small>{tables.bounds(wilson(recall, int(images)))}</small>"
+
+
+def _of_class(row: Row, name: str, figure: str) -> float | None:
     """Mean over a row's runs; a class that no run has images of has none."""
     values = []
     for run in row.runs:
         per_class = run.metrics.get("per_class")
         entry = per_class.get(name) if isinstance(per_class, dict) else None
-        value = entry.get("f1") if isinstance(entry, dict) else None
+        value = entry.get(figure) if isinstance(entry, dict) else None
         values += [value] if is_number(value) else []
     return statistics.fmean(values) if values else None
 

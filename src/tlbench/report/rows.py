@@ -9,10 +9,13 @@ from typing import Any
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.config.identity import FOLD, SEED, counts
 from tlbench.report.statistics import wilson
-from tlbench.runs import published
+from tlbench.runs import metrics, published
 from tlbench.runs.results import FIGURES, Result
 
-MORE_IS_BETTER = ("accuracy", "val_accuracy", "evaluation", "images_per_second")
+MORE_IS_BETTER = (
+    *("accuracy", "val_accuracy", "evaluation", "balanced_accuracy", "macro_f1"),
+    "images_per_second",
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class Row:
         if (len(self.runs) > 1 and not self.folds) or accuracy is None or not self.test_images:
             return None
         return wilson(accuracy, self.test_images)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the classes that a run was tested on differ in size."""
+        return any(metrics.uneven(run.metrics.get("per_class")) for run in self.runs)
 
     def verdict(self, tolerance: float) -> list[str] | None:
         """The figures that miss the published row: [] is PASS, None: nothing to compare."""

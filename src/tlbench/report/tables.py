@@ -65,15 +65,24 @@ COLUMNS = (
     Column("parameters", "parameters", "params", count, 1),
     Column("accuracy", "train", "train", share, 2),
     Column("val_accuracy", "val", "val", share, 3),
-    Column("epochs", "epochs", "ep", count, 6),
+    Column("epochs", "epochs", "ep", count, 8),
     Column("evaluation", "test", "test", share, 0),
-    Column("interval", "95 % interval", "95 %", share, 4),
-    Column("features_seconds", "features time", "feat.", clock, 9),
-    Column("training_seconds", "training time", "time", clock, 5),
-    Column("evaluation_seconds", "evaluation time", "eval.", clock, 10),
-    Column("images_per_second", "images/s", "img/s", count, 7),
-    Column("size", "size", "size", size, 8),
+    Column("interval", "95 % interval", "95 %", share, 6),
+    Column("balanced_accuracy", "balanced accuracy", "bal.", share, 4),
+    Column("macro_f1", "macro F1", "F1", share, 5),
+    Column("features_seconds", "features time", "feat.", clock, 11),
+    Column("training_seconds", "training time", "time", clock, 7),
+    Column("evaluation_seconds", "evaluation time", "eval.", clock, 12),
+    Column("images_per_second", "images/s", "img/s", count, 9),
+    Column("size", "size", "size", size, 10),
 )
+OF_CLASSES = ("balanced_accuracy", "macro_f1")  # what tells more where classes differ in size
+
+
+def columns_of(rows: Sequence[Row]) -> list[Column]:
+    """The columns of a table of these rows."""
+    uneven = any(row.uneven for row in rows)
+    return [column for column in COLUMNS if uneven or column.key not in OF_CLASSES]
 
 
 def figure(column: Column, value: float | None) -> str:
@@ -85,8 +94,13 @@ def interval(row: Row) -> str:
     """The interval of the test accuracy as its last three decimals: ".859-.873"."""
     if row.interval is None:
         return ""
-    low, high = (f"{bound:.3f}" for bound in row.interval)
-    return f"{low.removeprefix('0')}-{high.removeprefix('0')}"
+    return bounds(row.interval)
+
+
+def bounds(interval: tuple[float, float]) -> str:
+    """(0.8591, 0.8734) -> ".859-.873"."""
+    low, high = (f"{bound:.3f}".removeprefix("0") for bound in interval)
+    return f"{low}-{high}"
 
 
 def difference(key: str, ours: float | None, theirs: float) -> str:
@@ -147,7 +161,7 @@ class Terminal:
         names = max((len(row.name) for row in self.rows), default=3)
         words = (len(word) for row in self.rows for word in row.name.split())
         wanted = min(max(17, *words, 0), 32)  # "  FAIL parameters"; names fold between their words
-        columns = list(COLUMNS)
+        columns = columns_of(self.rows)
         while True:
             for short in (False, True):
                 taken = sum(self._width(column, short=short) + 2 for column in columns)
@@ -217,23 +231,24 @@ def _style(label: str) -> str:
 
 def markdown(rows: Sequence[Row], tolerance: float = TOLERANCE) -> str:
     """The whole table in Markdown, the published rows and the verdicts in it."""
-    heads = ["run", *(column.heading for column in COLUMNS)]
-    lines = [_markdown(heads), "|---" + "|--:" * len(COLUMNS) + "|"]
+    columns = columns_of(rows)
+    heads = ["run", *(column.heading for column in columns)]
+    lines = [_markdown(heads), "|---" + "|--:" * len(columns) + "|"]
     for row in rows:
         if not row.completed:
             words = (_as_text(row.name), _as_text(why_unfinished(row)))
-            lines.append(_markdown([*words, *[""] * (len(COLUMNS) - 1)]))
+            lines.append(_markdown([*words, *[""] * (len(columns) - 1)]))
             continue
         name = _as_text(row.name) + (f" ({row.count})" if len(row.runs) > 1 else "")
-        lines.append(_markdown([name, *(mean_and_spread(row, column) for column in COLUMNS)]))
+        lines.append(_markdown([name, *(mean_and_spread(row, column) for column in columns)]))
         misses, published = row.verdict(tolerance), row.first.published
         if misses is not None and published is not None:
-            theirs = [c.show(published[c.key]) if c.key in PUBLISHED else "" for c in COLUMNS]
+            theirs = [c.show(published[c.key]) if c.key in PUBLISHED else "" for c in columns]
             gaps = [
                 difference(c.key, row.figures[c.key], published[c.key])
                 if c.key in PUBLISHED
                 else ""
-                for c in COLUMNS
+                for c in columns
             ]
             lines.append(_markdown(["published", *theirs]))
             lines.append(_markdown([f"difference: **{verdict(misses)}**", *gaps]))

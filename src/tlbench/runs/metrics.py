@@ -8,6 +8,9 @@ import numpy as np
 from tlbench.base.errors import ConfigError
 
 CALIBRATION_BINS = 15
+UNEVEN = (
+    1.5  # times as many test images of one class as of another: accuracy alone then says too little
+)
 
 
 def metrics(
@@ -17,8 +20,9 @@ def metrics(
 
     labels: (images,) in 0 to classes-1; probabilities: (images, classes), rows that sum to 1.
     `evaluation` is the accuracy, `evaluation_loss` the mean cross-entropy in nats; `top5_accuracy` is
-    there from six classes on, as it says nothing below; per-class figures are None where a class has
-    no images or no predictions.
+    there from six classes on, as it says nothing below; `balanced_accuracy` and `macro_f1` are means of recall
+    and F1 over the classes that have images; per-class figures are None where a class has no images or no
+    predictions.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -32,6 +36,7 @@ def metrics(
         "test_accuracy": accuracy(labels, probabilities),
         "evaluation_loss": loss(labels, probabilities),
         **top5(labels, probabilities),
+        "balanced_accuracy": float(np.mean(recall[support > 0])),
         "macro_f1": float(np.mean(np.nan_to_num(f1[support > 0]))),
         "test_images": len(labels),
         "per_class": {
@@ -44,6 +49,17 @@ def metrics(
             for i, name in enumerate(class_names)
         },
     }
+
+
+def uneven(per_class: Any) -> bool:
+    """Whether the tested classes differ so much in size that figures by class belong beside the accuracy.
+
+    per_class: what `metrics` has under that name, or what a file has in its place.
+    """
+    entries = per_class.values() if isinstance(per_class, dict) else ()
+    sizes = [entry.get("images") for entry in entries if isinstance(entry, dict)]
+    tested = [size for size in sizes if isinstance(size, int) and size > 0]
+    return len(tested) > 1 and max(tested) >= UNEVEN * min(tested)
 
 
 def loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

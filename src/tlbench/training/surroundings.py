@@ -7,6 +7,7 @@ import numpy as np
 
 from tlbench.base import kept
 from tlbench.base.files import atomic, write_text
+from tlbench.base.text import printable
 from tlbench.config.schema import Config
 from tlbench.data.datasets import Dataset
 from tlbench.networks import backbones, hardware, weights
@@ -16,6 +17,8 @@ from tlbench.runs import layout
 from tlbench.runs.recording import Recording
 
 log = logging.getLogger(__name__)
+
+IMBALANCED = 3  # times as many training images of one class as of another, worth a line
 
 
 def facts(
@@ -57,6 +60,7 @@ def facts(
 
 
 def say(
+    cfg: Config,
     machine: hardware.Machine,
     precision: hardware.Precision,
     dataset: Dataset,
@@ -67,6 +71,7 @@ def say(
     log.info("Training on %s in %s (%s), %s", machine.name, precision.policy, precision.reason, xla)
     counts = ", ".join(f"{len(rows):,} {name}" for name, rows in dataset.splits.items())
     log.info("%d classes: %s images", len(dataset.class_names), counts)
+    _say_imbalance(cfg, dataset)
     for line in dataset.unreadable[:10]:
         log.warning("Skipped %s", line)
     if dataset.unreadable:
@@ -82,6 +87,26 @@ def say(
         if seen.any():
             log.warning("%d of %d %s images are training images too", seen.sum(), len(seen), split)
     log.info(layer_table(classifier))
+
+
+def _say_imbalance(cfg: Config, dataset: Dataset) -> None:
+    """The largest and the smallest class where they are far apart, and what of it is not done yet."""
+    counts = np.bincount(dataset.labels_of("train"), minlength=len(dataset.class_names))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] < IMBALANCED * counts[least]:
+        return
+    ways = []
+    balanced = cfg.loss.class_weights is not None or cfg.data.sampling == "balanced"
+    if not balanced and cfg.head.solver != "nearest":  # whose votes count alike
+        ways += ["loss.class_weights=balanced", "data.sampling=balanced"]
+    if cfg.early_stopping.monitor in ("val_loss", "val_accuracy"):
+        ways.append("early_stopping.monitor=val_macro_f1")
+    log.info(
+        "Classes differ in size: '%s' has %s training images, '%s' has %s%s",
+        *(printable(dataset.class_names[most]), f"{counts[most]:,}"),
+        *(printable(dataset.class_names[least]), f"{counts[least]:,}"),
+        f". What may help: {', '.join(ways)}" if ways else "",
+    )
 
 
 def write(run: Recording, dataset: Dataset, classifier: Classifier) -> None:

@@ -71,7 +71,7 @@ def _carry_out(
     run = take(surroundings.facts(cfg, machine, precision, dataset, classifier))
     stopping.current().resume_command = run.resume_command
     with _room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
-        surroundings.say(machine, precision, dataset, classifier)
+        surroundings.say(cfg, machine, precision, dataset, classifier)
         surroundings.write(run, dataset, classifier)
         trainer = Trainer(run, cfg, dataset, classifier, machine, precision, tracking)
         trainer.start()

@@ -73,11 +73,13 @@ def _figures(results: dict[str, Any]) -> Any:
     from tlbench.runs import metrics
 
     grid = Table.grid(padding=(0, 2))
+    uneven = metrics.uneven(results["per_class"])
     rows = {
         "test images": f"{results['test_images']:,}",
         "accuracy": f"{results['evaluation']:.4f}",
         **({"unseen": words} if (words := metrics.say_unseen(results)) else {}),
         **({"top 5": f"{top5:.4f}"} if (top5 := results.get("top5_accuracy")) else {}),
+        **({"balanced accuracy": f"{results['balanced_accuracy']:.4f}"} if uneven else {}),
         "macro F1": f"{results['macro_f1']:.4f}",
         "loss": f"{results['evaluation_loss']:.4f}",
         "calibration error": f"{results['calibration_error']:.4f}",
@@ -92,6 +94,8 @@ def _figures(results: dict[str, Any]) -> Any:
 def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
     """Classes with the least F1 first; those without test images are left out."""
     from tlbench.base.columns import Column, FittedTable
+    from tlbench.report import tables
+    from tlbench.report.statistics import wilson
 
     tested = [(name, c) for name, c in per_class.items() if c["images"]]
     tested.sort(key=lambda item: item[1]["f1"] or 0.0)
@@ -100,14 +104,16 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
     columns = [
         Column("class", path=True),
         Column("F1", "right"),
-        Column("precision", "right", rank=3),
+        Column("precision", "right", rank=4),
         Column("recall", "right", rank=2),
+        Column("95 %", "right", rank=3),
         Column("images", "right", rank=1),
     ]
     rows = []
     for name, c in tested[:SHOWN_CLASSES]:
         figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
-        rows.append([printable(name), *figures, f"{c['images']:,}"])
+        surely = tables.bounds(wilson(c["recall"], c["images"]))
+        rows.append([printable(name), *figures, surely, f"{c['images']:,}"])
     return FittedTable(columns, rows, title="classes, the worst first", caption=caption)
 
 

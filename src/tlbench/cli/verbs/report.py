@@ -32,6 +32,7 @@ SORTABLE = {
     **{"time": "training_seconds", "images/s": "images_per_second"},
     # As metrics.json and the published table have them:
     **{key: key for key in ("accuracy", "val_accuracy", "evaluation")},
+    **{key: key for key in ("balanced_accuracy", "macro_f1")},
 }
 FORMATS = ("markdown", "csv", "json")
 
