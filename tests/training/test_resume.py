@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import processes
 from helpers import BACKBONE, TINY, Answer, once
 from tlbench.base import files
 from tlbench.features import engines, precisions
@@ -25,6 +25,8 @@ from tlbench.training.checkpoint import State
 
 Command = Callable[..., Answer]
 
+start = partial(processes.Command, "train")  # in a process of its own, its lines as they come
+
 # Everything that has a state: dropout, augmentation, a schedule, early stopping, two stages.
 STATEFUL = (
     *TINY,
@@ -34,23 +36,16 @@ STATEFUL = (
 )
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    """A command in a process of its own, its lines as they come."""
-    command = [sys.executable, "-m", "tlbench", "train", *words]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def signal_after(process: subprocess.Popen[str], marker: str, number: int) -> tuple[int, str]:
+def signal_after(process: processes.Command, marker: str, number: int) -> tuple[int, str]:
     """Send a signal once a line holds the marker; the exit code and all that was said."""
-    assert process.stderr is not None
     said = []
     for line in process.stderr:
         said.append(line)
         if marker in line:
             process.send_signal(number)
             break
-    said.append(process.stderr.read())
-    return process.wait(), "".join(said)
+    code, rest = process.rest()
+    return code, "".join(said) + rest
 
 
 def is_clock(figure: str) -> bool:
@@ -74,9 +69,8 @@ def bits(folder: str) -> tuple[Any, ...]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     def make(folder: Path) -> None:
         cache = f"features.folder={folder / 'cache'}"
-        process = start(*STATEFUL, cache, f"hydra.run.dir={folder / 'run'}")
-        said = process.communicate()[1]
-        assert process.returncode == 0, said
+        code, said = start(*STATEFUL, cache, f"hydra.run.dir={folder / 'run'}").rest()
+        assert code == 0, said
 
     return bits(str(once(tmp_path_factory, "uninterrupted", make) / "run"))
 
@@ -101,8 +95,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         resumed = start(command[1])
     else:
         resumed = start("resume=run")
-    _, said = resumed.communicate()
-    assert resumed.returncode == 0, said
+    ended, said = resumed.rest()
+    assert ended == 0, said
     assert bits("run") == uninterrupted
 
 
@@ -132,15 +126,14 @@ def test_a_run_that_stopped_in_any_step_goes_on_to_the_same_bits(
 def test_a_second_signal_ends_at_once_and_usr1_saves_and_goes_on() -> None:
     words = (*TINY, "batch_size=4", "epochs=50", "hydra.run.dir=run")
     process = start(*words)
-    assert process.stderr is not None
     for line in process.stderr:
         if "train 1/50" in line:
             process.send_signal(signal.SIGUSR1)
         if "Saved a checkpoint" in line:
             process.send_signal(signal.SIGINT)
             break
-    said = process.stderr.read()
-    assert process.wait() == 130
+    code, said = process.rest()
+    assert code == 130
     assert "Go on with" in said
     state = checkpoint.load(Path("run/checkpoint/latest.npz"))
     assert state.epoch >= 1
@@ -223,7 +216,6 @@ def test_images_that_vanish_or_change_in_training_end_it_in_one_line(
 ) -> None:
     words = ("data=image_folder", f"data.root={photos}", *BACKBONE, "data.memory_limit_gb=0")
     process = start(*words, "epochs=500", "batch_size=4", "hydra.run.dir=run")
-    assert process.stderr is not None
     for line in process.stderr:
         if "train 1/500" in line:
             break
@@ -232,8 +224,9 @@ def test_images_that_vanish_or_change_in_training_end_it_in_one_line(
             path.unlink()
         else:
             path.write_bytes(path.read_bytes() + b"more")
-    said = process.stderr.read().strip().splitlines()
-    assert process.wait() == 2
+    code, rest = process.rest()
+    said = rest.strip().splitlines()
+    assert code == 2
     expected = {"vanish": "cannot be read (No such file", "change": "has changed since"}[then]
     assert expected in said[-1]
     assert not any("Traceback" in line for line in said)
@@ -242,12 +235,9 @@ def test_images_that_vanish_or_change_in_training_end_it_in_one_line(
 
 def limited(limit: str, size: int, *words: str) -> tuple[int, list[str]]:
     """`tlbench train` under a limit of the system's; its exit code and what it said."""
-    code = f"import resource; resource.setrlimit(resource.{limit}, ({size}, {size})); "
-    code += "import sys; from tlbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", code, "train", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr.strip().splitlines()
+    code, said = start(*words, limits={limit: size}).rest()
+    assert "Traceback" not in said
+    return code, said.strip().splitlines()
 
 
 def test_a_disk_that_fills_while_a_checkpoint_is_written_loses_nothing(tiny_run: Path) -> None:
@@ -257,9 +247,8 @@ def test_a_disk_that_fills_while_a_checkpoint_is_written_loses_nothing(tiny_run:
     assert "run/checkpoint/latest.npz cannot be written (File too large)" in said[-1]
     assert said[-1].endswith("then go on with: tlbench train resume=run")
     assert list(Path("run/checkpoint").iterdir()) == []
-    process = start("resume=run")
-    process.communicate()
-    assert process.returncode == 0
+    code, rest = start("resume=run").rest()
+    assert code == 0, rest
     assert bits("run") == bits(str(tiny_run))
 
 
@@ -301,14 +290,13 @@ def test_a_damaged_checkpoint_is_never_used(
 
 def test_a_folder_in_use_is_refused(tlbench: Command) -> None:
     process = start(*TINY, "epochs=200", "hydra.run.dir=run")
-    assert process.stderr is not None
     for line in process.stderr:
         if "train 1/200" in line:
             break
     answer = tlbench("train", "resume=run")
     evaluated = tlbench("evaluate", "run")
-    process.kill()
-    process.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.rest()
     assert answer.code == 2
     assert f"in use by process {process.pid}" in answer.error_lines[-1]
     assert "still running" in evaluated.error_lines[-1]
@@ -329,7 +317,6 @@ def test_a_loss_that_is_lost_stops_the_run(tlbench: Command) -> None:
 def test_a_reader_who_goes_away_does_not_end_a_training() -> None:
     """As `tlbench train ... 2>&1 | head -1` does: the log is in the run's folder."""
     process = start(*TINY, "hydra.run.dir=run")
-    assert process.stderr is not None
     process.stderr.readline()
     process.stderr.close()
     assert process.wait() == 0
