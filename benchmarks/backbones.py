@@ -13,16 +13,18 @@ import tempfile
 from pathlib import Path
 
 import measure
+from work import NETWORKS
 
 SHOWN = ("1-shot", "5-shot", "10-shot", "25-shot", "all", "k-NN")
 COLUMNS = ("data", "row", *SHOWN, "95 % of all", "p", "img/s", "ms")
 DIGITS = ("backbone=mobilenet", "backbone.weights=null", "backbone.image_size=32", "data=digits")
-TINY = ("data.limit=200", "bench.draws=2", "bench.steps=5", "features.precision=float32")
+SHORT = ("data.limit=200", "bench.draws=2", "bench.steps=5", "features.precision=float32")
+TINY = (*NETWORKS["small"].words, "data=digits", *SHORT)
 
 
 def main() -> None:
     args = _arguments()
-    words = args.words or [*DIGITS, *(TINY if args.tiny else ())]
+    words = args.words or [*(TINY if args.tiny else DIGITS)]
     with tempfile.TemporaryDirectory() as folder:
         cold, found = (_bench(words, Path(folder), name) for name in ("cold", "found"))
         with (Path(folder) / "found" / "bench.csv").open(newline="") as file:

@@ -204,7 +204,7 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.tiny:
         args.repeats, args.steps, args.batch_size, args.image_size = 1, 1, 8, 32
-        args.networks = ["vgg16"]
+        args.networks = ["small"]
     return args
 
 

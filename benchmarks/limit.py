@@ -354,7 +354,7 @@ def _arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.tiny:
         args.repeats, args.batches, args.batch_size, args.image_size = 1, 1, 4, 32
-        args.networks, args.engines, args.precisions = ["vgg16"], ["tensorflow"], ["float32"]
+        args.networks, args.engines, args.precisions = ["small"], ["tensorflow"], ["float32"]
     return args
 
 

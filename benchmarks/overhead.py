@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import measure
+from work import NETWORKS
 
 COLUMNS = (
     *("command", "first epoch of one step ended", "whole process", "CPU", "peak memory", "against"),
@@ -82,7 +83,7 @@ def _plain(args: argparse.Namespace, trained: bool) -> measure.Outcome:
     script = str(Path(__file__).with_name("plain_keras.py"))
     words = [
         "--application",
-        "VGG16" if args.tiny else "MobileNet",
+        "small" if args.tiny else "MobileNet",
         "--image-size",
         str(args.image_size),
         "--widths",
@@ -95,10 +96,10 @@ def _plain(args: argparse.Namespace, trained: bool) -> measure.Outcome:
 def _tlbench(args: argparse.Namespace, trained: bool, folder: Path) -> measure.Outcome:
     """A run with no cache to find, in a folder of its own."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
+        backbone = ("backbone=mobilenet", "backbone.weights=null")
         words = [
+            *(NETWORKS["small"].words if args.tiny else backbone),
             "data=digits",
-            f"backbone={'vgg16' if args.tiny else 'mobilenet'}",
-            "backbone.weights=null",
             "head.widths=[16]",
         ]
         words += [f"backbone.image_size={args.image_size}", f"trainable={str(trained).lower()}"]

@@ -18,8 +18,10 @@ PREPROCESSING = {
     "ResNet50": "resnet",
     "MobileNetV3Large": "mobilenet_v3",
     "MobileNet": "mobilenet",
-    "VGG16": "vgg16",
 }
+SMALL = (
+    Path(__file__).parents[1] / "tests" / "small.keras"
+)  # two convolutions, for trying the scripts
 
 
 def main() -> None:
@@ -53,17 +55,23 @@ def classifier(
     shape: tuple[int, ...],
     classes: int,
 ) -> tuple[Any, Any]:
-    """Pixels in 0-255 -> upsampling -> preprocessing -> keras.applications network -> head; and that network."""
+    """Pixels in 0-255 -> upsampling -> preprocessing -> network -> head; and that network.
+
+    application: of keras.applications, or "small", which prepares its pixels itself.
+    """
     import keras
 
     pixels = keras.Input(shape)
     x = pixels
     if image_size != shape[0]:
         x = keras.layers.UpSampling2D(image_size // shape[0])(x)
-    x = getattr(keras.applications, PREPROCESSING[application]).preprocess_input(x)
-    backbone = getattr(keras.applications, application)(
-        include_top=False, weights=None, input_shape=(image_size, image_size, 3)
-    )
+    if application == "small":
+        backbone = keras.models.load_model(SMALL)
+    else:
+        x = getattr(keras.applications, PREPROCESSING[application]).preprocess_input(x)
+        backbone = getattr(keras.applications, application)(
+            include_top=False, weights=None, input_shape=(image_size, image_size, 3)
+        )
     x = keras.layers.GlobalAveragePooling2D()(backbone(x))
     for width in widths:
         x = keras.layers.Dense(width, activation="relu")(x)
@@ -148,7 +156,7 @@ def _digits() -> tuple[Part, Part, Part]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--application", choices=PREPROCESSING, default="ResNet50")
+    parser.add_argument("--application", choices=[*PREPROCESSING, "small"], default="ResNet50")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--widths", type=int, nargs="*", default=[1024, 512])
     parser.add_argument("--root", type=Path, help="what cifar_like.py wrote; default: digits")

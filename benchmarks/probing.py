@@ -180,7 +180,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="45,000 x 2,048 features")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--shape", choices=list(SHAPES), default="default", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.tiny:
+        args.repeats = 1
+    return args
 
 
 if __name__ == "__main__":

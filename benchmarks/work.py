@@ -10,6 +10,7 @@ from typing import Any
 
 import cifar_like
 import measure
+import plain_keras
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,21 @@ class Network:
     """A backbone by its names, with the head that the report gave it."""
 
     name: str  # of its file in conf/backbone
-    application: str  # in keras.applications
+    application: str  # as plain_keras.py calls it
     widths: tuple[int, ...]
     features: int
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """As tlbench is told it."""
+        weights = plain_keras.SMALL if self.name == "file" else "null"
+        return f"backbone={self.name}", f"backbone.weights={weights}"
 
 
 NETWORKS = {
     "resnet50": Network("resnet50", "ResNet50", (1024, 512), 2048),
     "mobilenetv3": Network("mobilenetv3", "MobileNetV3Large", (512, 512, 512), 960),
-    "vgg16": Network("vgg16", "VGG16", (16,), 512),  # quickly built, for trying the scripts
+    "small": Network("file", "small", (16,), 64),  # for trying the scripts
 }
 
 
@@ -114,7 +121,7 @@ class Work:
                 f"data.root={self.root}",
                 f"data.validation={self.sizes.validation}",
             ),
-            *(f"backbone={self.network.name}", "backbone.weights=null", "trainable=false"),
+            *(*self.network.words, "trainable=false"),
             *(f"backbone.image_size={self.image_size}", f"epochs={self.epochs}"),
             *(f"batch_size={self.batch_size}", f"features.engine={engine}"),
             *(f"features.precision={precision}", f"hydra.run.dir={folder}"),
@@ -138,7 +145,7 @@ def works(args: argparse.Namespace, root: Path) -> Iterator[Work]:
     sizes, measured = (FULL if args.full else TENTH), SLICE
     names, epochs, image_size = args.networks, args.epochs, args.image_size
     if args.tiny:
-        sizes, measured, names, epochs, image_size = LEAST, LEAST, ["vgg16"], 2, 32
+        sizes, measured, names, epochs, image_size = LEAST, LEAST, ["small"], 2, 32
     for name in names:
         work = Work(NETWORKS[name], root / name, sizes, measured, epochs, image_size)
         work.write_images()
