@@ -7,15 +7,19 @@ training. TensorFlow starts its threads, and looks for GPUs, when it is first us
 import contextlib
 import multiprocessing
 import os
+import pty
 import resource
 import sys
+import termios
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pexpect
 import pytest
+from pexpect import fdpexpect
 
 # None of tlbench's own, some of which look at the streams and at the environment while they are imported.
 IMPORTED = ["keras", "hydra.main", "sklearn.datasets", "matplotlib.figure"]
@@ -55,7 +59,29 @@ class Command:
         return self.wait(), said
 
 
-def _started(target: Callable[..., None], *about: object) -> BaseProcess:
+class Terminal(fdpexpect.fdspawn):
+    """`tlbench WORDS` at work on a terminal of its own, to be expected of."""
+
+    def __init__(self, *words: str, columns: int, environment: Mapping[str, str]) -> None:
+        outside, inside = pty.openpty()
+        termios.tcsetwinsize(inside, (24, columns))
+        terminal = Connection(inside)
+        self._process = _started(_on_a_terminal, words, terminal, environment=environment)
+        terminal.close()
+        super().__init__(outside, timeout=240, encoding="utf-8")
+
+    def rest(self) -> tuple[int, str]:
+        """The exit code, and what the terminal was sent and nobody has expected."""
+        self.expect(pexpect.EOF)
+        self.close()
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode, self.before
+
+
+def _started(
+    target: Callable[..., None], *about: object, environment: Mapping[str, str] = os.environ
+) -> BaseProcess:
     """A process that ends with this one, should a test leave it behind."""
     with (
         pytest.MonkeyPatch.context() as patch
@@ -63,7 +89,7 @@ def _started(target: Callable[..., None], *about: object) -> BaseProcess:
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
         forkserver.ensure_running()
     process = FORKS.Process(
-        target=target, args=(str(Path.cwd()), dict(os.environ), *about), daemon=True
+        target=target, args=(str(Path.cwd()), dict(environment), *about), daemon=True
     )
     process.start()
     return process
@@ -82,6 +108,13 @@ def _into_a_pipe(
     stderr.close()
     for name, limit in limits.items():
         resource.setrlimit(getattr(resource, name), (limit, limit))
+    _run(folder, environment, words)
+
+
+def _on_a_terminal(
+    folder: str, environment: dict[str, str], words: tuple[str, ...], terminal: Connection
+) -> None:
+    os.login_tty(terminal.fileno())
     _run(folder, environment, words)
 
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import nbformat
-import pexpect
 import pytest
 from nbclient import NotebookClient
 from rich.cells import cell_len
 
 from helpers import TINY
+from processes import Terminal
 from tlbench.runs.run import Run
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -21,21 +21,13 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def on_a_terminal(*words: str, columns: int = 80, **environment: str) -> tuple[int, str]:
     """The exit code of a command and all that its terminal was sent, without escapes."""
-    child = spawn(*words, columns=columns, **environment)
-    child.expect(pexpect.EOF)
-    child.close()
-    return child.exitstatus, ESCAPES.sub("", child.before)
+    code, shown = spawn(*words, columns=columns, **environment).rest()
+    return code, ESCAPES.sub("", shown)
 
 
-def spawn(*words: str, columns: int = 80, **environment: str) -> pexpect.spawn:
-    return pexpect.spawn(
-        sys.executable,
-        ["-m", "tlbench", *words],
-        dimensions=(24, columns),
-        env={**_environment(), "TERM": "xterm-256color", **environment},
-        timeout=240,
-        encoding="utf-8",
-    )
+def spawn(*words: str, columns: int = 80, **environment: str) -> Terminal:
+    environment = {**_environment(), "TERM": "xterm-256color", **environment}
+    return Terminal(*words, columns=columns, environment=environment)
 
 
 def _environment() -> dict[str, str]:
@@ -146,10 +138,9 @@ def test_a_sweep_is_interrupted_and_goes_on_on_a_terminal(tmp_path: Path) -> Non
     child = spawn("train", "--multirun", *TINY[:-2], "data.limit=300", "seed=0,1", *folder)
     child.expect(r"\d+/40  loss")
     child.sendintr()
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
-    assert "--multirun resume=/" in child.before  # it works from any folder
+    code, shown = child.rest()
+    assert code == 130
+    assert "--multirun resume=/" in shown  # it works from any folder
     code, shown = on_a_terminal("train", "--multirun", "resume=sweep")
     assert code == 0, shown
     assert "Going on after" in shown
