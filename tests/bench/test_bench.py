@@ -2,17 +2,15 @@
 
 import csv
 import json
-import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import processes
 from helpers import SMALL, Answer
 
 Command = Callable[..., Answer]
@@ -123,8 +121,8 @@ def test_no_time_is_no_row_and_says_so(tlbench: Command, tmp_path: Path) -> None
 
 
 def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "tlbench", "bench", *FILE, *SHORT, "--out", "b"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    words = ("bench", *FILE, *SHORT, "--out", "b")
+    process = processes.Command(*words)
     measured = tmp_path / "b" / "measured"
     until = time.monotonic() + 120
     while time.monotonic() < until and not (
@@ -132,13 +130,13 @@ def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
     ):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.rest()
     kept = {path.name: path.read_bytes() for path in measured.glob("[0-9a-f]*.npz")}
     assert kept
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, said = processes.Command(*words).rest()
+    assert code == 0, said
     assert all((measured / name).read_bytes() == data for name, data in kept.items())
-    assert "small on digits (pretrained)" not in done.stderr
+    assert "small on digits (pretrained)" not in said
     assert float(lines(tmp_path / "b")["small"]["all"]) > 0.5
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import processes
 from helpers import BACKBONE, MOBILENET, Answer, make_config
 from tlbench.base import locks
 from tlbench.base.errors import RunError
@@ -526,16 +527,14 @@ def test_processes_that_want_the_same_features_compute_them_once(tmp_path: Path)
 
 def test_a_full_disk_is_one_line() -> None:
     """A limit on the size of files fails as a full disk does, and needs no disk."""
-    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000)); "
-    code += "import sys; from tlbench.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    words = [sys.executable, "-c", code, "train", *FROZEN, "hydra.run.dir=run"]
+    words = ["train", *FROZEN, "hydra.run.dir=run"]
     words += ["features.engine=tensorflow"]  # OpenVINO reads the network from a file of its own
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
+    code, said = processes.Command(*words, limits={"RLIMIT_FSIZE": 50_000}).rest()
+    assert code == 2
+    last = said.strip().splitlines()[-1]
     assert "features.folder=" in last
     assert "cannot be written" in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert not list(Path("cache").rglob("*.npy"))
 
 

@@ -1,6 +1,7 @@
 """A run's folder through kills, other versions and what somebody else has put there. No TensorFlow."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -27,6 +28,7 @@ FACTS: dict[str, Any] = {
 }
 
 
+@functools.cache  # it is composed as often as a run is killed
 def of_epochs(epochs: int) -> Config:
     return make_config("data=digits", f"epochs={epochs}")
 
