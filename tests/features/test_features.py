@@ -626,7 +626,8 @@ def test_the_key_covers_the_graph_that_runs(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("engine", engines.NAMES)
 def test_an_engine_resizes_arrays_bicubically_as_the_network_does(engine: str) -> None:
-    network = features_network("backbone.interpolation=bicubic")
+    cfg = make_config(*FROZEN, "backbone.interpolation=bicubic")
+    network = classifiers.build(cfg, (8, 8, 3), 10).features
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
     (found,) = list(engines.build(engine, network, "float32", CPU, 4).run(iter([pixels])))
     np.testing.assert_allclose(found, network.predict(pixels, verbose=0), atol=1e-4)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import MOBILENET, make_config
+from helpers import TINY, make_config
 from tlbench.base import optional
 from tlbench.cli import main
 from tlbench.inference import converters, formats
@@ -81,7 +81,7 @@ def test_takes_any_number_of_images(exports: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [param for param in EVERY if param.values != ("litert_int8",)])
 def test_arrays_that_are_resized_bicubically_can_be_held(name: str, tmp_path: Path) -> None:
-    cfg = make_config(*MOBILENET, "backbone.interpolation=bicubic")
+    cfg = make_config(*TINY, "backbone.interpolation=bicubic")
     model = classifiers.build(cfg, (20, 20, 3), 10).model
     form, pixels = formats.FORMATS[name], np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3))
     expected = model.predict(pixels, verbose=0)

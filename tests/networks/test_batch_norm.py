@@ -40,10 +40,10 @@ def some_batches(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 def test_statistics_that_lag_fail_in_evaluation_and_both_cures_help(
     tlbench: Callable[..., Answer],
 ) -> None:
-    """With momentum 0.999 the moving statistics of 340 steps are still near where they began."""
+    """With momentum 0.999 the moving statistics of 170 steps are still near where they began."""
 
     def metrics(name: str, *settings: str) -> tuple[dict[str, Any], Answer]:
-        more = ("data.limit=1000", "epochs=6", "batch_size=16", "learning_rate=0.003", *settings)
+        more = ("data.limit=500", "epochs=6", "batch_size=16", "learning_rate=0.003", *settings)
         answer = tlbench("train", *TINY, *more, f"hydra.run.dir={name}")
         assert answer.code == 0, answer.err
         return Run.open(Path(name)).metrics, answer
