@@ -48,7 +48,7 @@ def _to_groups(tree: Tree) -> None:
             "folds": None,
             "fold": 0,
         }
-        data |= {"table": None, "path": None, "label": None, "split": None}
+        data |= {"table": None, "path": None, "label": None, "split": None, "weight": None}
 
 
 def _to_losses(tree: Tree) -> None:

@@ -102,6 +102,7 @@ class Data:
     path: str | None
     label: str | None
     split: str | None
+    weight: str | None
     arguments: dict[str, Any]
 
 

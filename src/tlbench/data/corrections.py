@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tlbench.base.errors import DataError, suggest
+from tlbench.base.files import file_facts
 from tlbench.base.text import printable
 from tlbench.data import tabular
 from tlbench.data.sources import Contents
@@ -69,4 +70,6 @@ def obeyed(file: str, loaded: Contents, names: Sequence[str]) -> Contents:
         printable(file),
     )
     part = np.where(drop, DROPPED, loaded.part).astype("U10")
-    return replace(loaded, labels=labels, part=part)
+    changed = {"dropped": int(drop.sum()), "relabelled": relabelled}
+    facts = {"file": file, **file_facts(Path(file)), **changed}
+    return replace(loaded, labels=labels, part=part, corrected=facts)

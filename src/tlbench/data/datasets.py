@@ -5,6 +5,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,23 +23,24 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with labels, and the rows of each split; the splits share no row."""
+    """Images with labels, and the rows of each split; the splits share no row.
+
+    unreadable: a line for each file that was left out; files: by what name people know each image, None: by its
+    number; groups: (images,), equal where images belong together, None: each by itself; columns: what else is said of
+    each image; weights: (images,) float64 above 0, what each counts in training, None: all alike; corrected: what
+    corrections changed, for the manifest.
+    """
 
     class_names: list[str]
     images: Images
     labels: np.ndarray  # (images,), int64 in 0 to classes-1
     splits: dict[str, np.ndarray]  # rows of "train", "validation" and "test"
-    unreadable: list[str]  # a line for each file that was left out
-    files: Sequence[str] | None = None  # by what name people know each image; None: by its number
-    groups: np.ndarray | None = (
-        None  # (images,), equal where images belong together; None: each by itself
-    )
-    columns: Mapping[str, Sequence[str]] = field(
-        default_factory=dict
-    )  # what else is said of each image
-    weights: np.ndarray | None = (
-        None  # (images,) float64 above 0: what each counts in training; None: all alike
-    )
+    unreadable: list[str]
+    files: Sequence[str] | None = None
+    groups: np.ndarray | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weights: np.ndarray | None = None
+    corrected: Mapping[str, Any] | None = None
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -170,7 +172,7 @@ def load_for_testing(
 def _dataset(names: list[str], loaded: Contents, splits: dict[str, np.ndarray]) -> Dataset:
     return Dataset(
         *(names, loaded.images, loaded.labels, splits, list(loaded.unreadable)),
-        *(loaded.files, loaded.groups, loaded.columns, loaded.weights),
+        *(loaded.files, loaded.groups, loaded.columns, loaded.weights, loaded.corrected),
     )
 
 
@@ -204,15 +206,11 @@ def _check_trained(names: list[str], labels: np.ndarray) -> None:
 
 
 def _check_weights(weights: np.ndarray | None) -> None:
-    if (
-        weights is None
-        or len(wrong := np.flatnonzero(~((weights > 0) & np.isfinite(weights)))) == 0
-    ):
-        return
-    raise DataError(
-        f"{len(wrong)} of {len(weights)} images have a weight that cannot be used, the first {weights[wrong[0]]:g}. "
-        "Expected numbers above 0."
-    )
+    wrong = [] if weights is None else weights[~((weights > 0) & np.isfinite(weights))]
+    if len(wrong):
+        raise DataError(
+            f"{len(wrong)} images have a weight that cannot be used, the first {wrong[0]:g}. Expected numbers above 0."
+        )
 
 
 def _check_classes(names: list[str], labels: np.ndarray) -> None:

@@ -64,7 +64,7 @@ def together(cfg: Data, loaded: Contents) -> np.ndarray:
     if loaded.groups is not None:
         ties.append(_chained(loaded.groups))
     if cfg.duplicates == "near":
-        found = near.pairs(near.hashes(loaded.images))
+        found = near.pairs(near.looks(loaded.images))
         ties.append((found.first, found.second))
     return tied(count, *(np.concatenate(side) for side in zip(*ties, strict=True)))
 

@@ -1,8 +1,8 @@
 """Pictures that look alike though their files differ: resized, recoloured, slightly cut, or mirrored copies.
 
-A picture's hash says of its lowest frequencies which lie above their median, as pHash does (Zauner 2010): 255 bits of
-a gray square. Alike are hashes that differ in few of them. Mirroring turns the sign of every odd frequency across, so
-the hash of the mirrored picture comes free.
+How alike two are is the correlation of their gray values, of which the lowest frequencies are kept and count by how
+high they are: that of their gradients, so that a bright background does not make everything alike. Mirroring turns the
+sign of every odd frequency across, so mirrored copies cost one product more.
 """
 
 from collections.abc import Iterator
@@ -16,29 +16,36 @@ from tlbench.data.images import FileImages, Images
 from tlbench.data.resize import Resize
 
 SIDE, FREQUENCIES = 64, 16
-ALIKE = 20  # bits of 255 that may differ
-FLAT = 4.0  # standard deviation of gray values, 0-255, below which a picture shows too little to be like another
+ALIKE = 0.97  # correlation from which on pictures are alike
+FLAT = 2.0  # standard deviation of gray values, 0-255, below which a picture shows too little to be like another
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 BATCH, BLOCK = 256, 2**22  # images read at once; pairs compared at once
+ACROSS = np.where(np.arange(FREQUENCIES) % 2, -1, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
-class Hashes:
-    """(images, 4) uint64 each, of pictures as they are and mirrored; flat: (images,) of which nothing can be said."""
+class Looks:
+    """What images look like: (images, waves) float32 of length 1; flat: (images,) bool, of which nothing can be said.
 
-    upright: np.ndarray
-    mirrored: np.ndarray
+    brightness: (images,) mean of gray values, 0-255.
+    """
+
+    waves: np.ndarray
     flat: np.ndarray
-    brightness: np.ndarray  # (images,) mean of gray values, 0-255
+    brightness: np.ndarray
+
+    @property
+    def mirrored(self) -> np.ndarray:
+        """The waves of the mirrored images."""
+        return self.waves * np.tile(ACROSS, FREQUENCIES)
 
 
-def hashes(images: Images) -> Hashes:
-    """The hash of every image of a table. Raises DataError where one cannot be read any more."""
-    table = (
-        images.at(Resize(SIDE, "stretch", "bilinear")) if isinstance(images, FileImages) else images
-    )
-    parts = [_hashed(_gray(table.batch(rows))) for rows in _batches(len(table))]
-    return Hashes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+def looks(images: Images) -> Looks:
+    """The look of every image of a table. Raises DataError where one cannot be read any more."""
+    small = Resize(SIDE, "stretch", "bilinear")
+    table = images.at(small) if isinstance(images, FileImages) else images
+    parts = [_look(_gray(table.batch(rows))) for rows in _batches(len(table))]
+    return Looks(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _batches(count: int) -> Iterator[np.ndarray]:
@@ -50,59 +57,51 @@ def _gray(pixels: np.ndarray) -> np.ndarray:
     gray = pixels @ GRAY
     if gray.shape[1:] == (SIDE, SIDE):
         return gray
-    size = (SIDE, SIDE)
-    return np.stack(
-        [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BILINEAR)) for one in gray]
-    )
+    way = Image.Resampling.BILINEAR
+    return np.stack([np.asarray(Image.fromarray(one).resize((SIDE, SIDE), way)) for one in gray])
 
 
-def _hashed(gray: np.ndarray) -> tuple[np.ndarray, ...]:
+def _look(gray: np.ndarray) -> tuple[np.ndarray, ...]:
     from scipy.fft import dctn
 
     waves = dctn(gray, axes=(1, 2))[:, :FREQUENCIES, :FREQUENCIES]
-    across = np.where(np.arange(FREQUENCIES) % 2, -1, 1)
-    flat, brightness = gray.std(axis=(1, 2)) < FLAT, gray.mean(axis=(1, 2))
-    return _bits(waves), _bits(waves * across), flat, brightness
-
-
-def _bits(waves: np.ndarray) -> np.ndarray:
-    values = waves.reshape(len(waves), -1)[:, 1:]  # without the mean
-    above = values > np.median(values, axis=1, keepdims=True)
-    return np.packbits(np.pad(above, ((0, 0), (0, 1))), axis=1).view(np.uint64)
+    waves = waves * np.hypot(
+        *np.mgrid[:FREQUENCIES, :FREQUENCIES]
+    )  # and the mean does not count at all
+    flattened = waves.reshape(len(waves), -1).astype(np.float32)
+    length = np.maximum(np.linalg.norm(flattened, axis=1, keepdims=True), 1e-6)
+    return flattened / length, gray.std(axis=(1, 2)) < FLAT, gray.mean(axis=(1, 2))
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Images that look alike, each pair once: (pairs,) rows, the first below the second, and what parts them."""
+    """Images that look alike, each pair once: (pairs,) rows, the first below the second.
+
+    mirrored: (pairs,) bool, whether one is the other in a mirror.
+    """
 
     first: np.ndarray
     second: np.ndarray
-    bits: np.ndarray  # in which the hashes differ
-    mirrored: np.ndarray  # bool: whether one is the other in a mirror
+    mirrored: np.ndarray
 
 
-def pairs(found: Hashes, most: int = ALIKE) -> Pairs:
-    """Every pair of images whose hashes differ in so many bits at most."""
+def pairs(found: Looks, least: float = ALIKE) -> Pairs:
+    """Every pair of images that are so much alike, as they are or mirrored."""
     rows = np.flatnonzero(~found.flat)
-    upright, mirrored = found.upright[rows], found.mirrored[rows]
+    upright, mirrored = found.waves[rows], found.mirrored[rows]
     step = max(1, BLOCK // max(1, len(rows)))
 
     def compared(start: int) -> tuple[np.ndarray, ...]:
-        here, later = upright[start : start + step, None], slice(start + 1, None)
-        straight, turned = (
-            np.bitwise_count(here ^ others[None, later]).sum(axis=2, dtype=np.int16)
-            for others in (upright, mirrored)
-        )
-        bits = np.minimum(straight, turned)
-        one, other = np.nonzero(bits <= most)
-        new = other >= one  # each pair once
-        one, other = one[new], other[new]
-        return start + one, start + 1 + other, bits[one, other], (turned < straight)[one, other]
+        here = upright[start : start + step]
+        straight, turned = here @ upright[start:].T, here @ mirrored[start:].T
+        one, other = np.nonzero(np.maximum(straight, turned) >= least)
+        one, other = one[other > one], other[other > one]  # each pair once
+        return start + one, start + other, (turned > straight)[one, other]
 
     with ThreadPoolExecutor(thread_name_prefix="alike") as pool:
         parts = list(pool.map(compared, range(0, len(rows), step)))
     if not parts:
         none = np.empty(0, np.int64)
-        return Pairs(none, none, none, none.astype(bool))
-    first, second, bits, turned = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Pairs(rows[first], rows[second], bits, turned)
+        return Pairs(none, none, none.astype(bool))
+    first, second, turned = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Pairs(rows[first], rows[second], turned)

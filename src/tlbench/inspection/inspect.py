@@ -44,10 +44,10 @@ def inspect(cfg: Config, *, doubt: bool) -> Inspection:
         doubts.check()
     dataset = datasets.load(cfg.data, Resize.of(cfg))
     log.info("Looking for pictures that are alike")
-    hashes = near.hashes(dataset.images)
-    found = problems.of_pictures(dataset, hashes)
+    looks = near.looks(dataset.images)
+    found = problems.of_pictures(dataset, looks)
     if doubt:
-        alike = near.pairs(hashes)
+        alike = near.pairs(looks)
         together = groups.tied(len(dataset.images), alike.first, alike.second)
         found += doubts.of_labels(dataset, cfg, together)
     return Inspection(dataset, facts.of(dataset), problems.ordered(found))

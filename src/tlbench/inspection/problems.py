@@ -7,7 +7,7 @@ import numpy as np
 
 from tlbench.data import groups, near
 from tlbench.data.datasets import SPLITS, Dataset
-from tlbench.data.near import Hashes
+from tlbench.data.near import Looks
 
 DARK = 16.0  # of the mean of gray values, 0-255
 # Kinds, the worst first: what spoils a figure comes before what spoils a training.
@@ -27,17 +27,17 @@ class Problem:
     note: str = ""
 
 
-def of_pictures(dataset: Dataset, hashes: Hashes) -> list[Problem]:
+def of_pictures(dataset: Dataset, looks: Looks) -> list[Problem]:
     """What the pictures themselves show: none of it needs a network."""
     rows = np.sort(np.concatenate([dataset.splits[name] for name in SPLITS]))
     return [
         *_equal(dataset, rows),
-        *_alike(dataset, hashes, rows),
-        *(Problem(BLANK, (int(row),), ("drop",)) for row in rows if hashes.flat[row]),
+        *_alike(dataset, looks, rows),
+        *(Problem(BLANK, (int(row),), ("drop",)) for row in rows if looks.flat[row]),
         *(
             Problem(VERY_DARK, (int(row),), ("",))
             for row in rows
-            if hashes.brightness[row] < DARK and not hashes.flat[row]
+            if looks.brightness[row] < DARK and not looks.flat[row]
         ),
     ]
 
@@ -51,9 +51,9 @@ def _equal(dataset: Dataset, rows: np.ndarray) -> Iterator[Problem]:
             yield Problem(EQUAL, members, ("", *("drop",) * (len(members) - 1)))
 
 
-def _alike(dataset: Dataset, hashes: Hashes, rows: np.ndarray) -> Iterator[Problem]:
+def _alike(dataset: Dataset, looks: Looks, rows: np.ndarray) -> Iterator[Problem]:
     """Sets of pictures that look alike though their files differ."""
-    found = near.pairs(hashes)
+    found = near.pairs(looks)
     different = dataset.images.ids[found.first] != dataset.images.ids[found.second]
     inside = np.isin(found.first, rows) & np.isin(found.second, rows)
     first, second = found.first[inside], found.second[inside]

@@ -48,6 +48,7 @@ def facts(
             "class_names": dataset.class_names,
             "images": {name: len(rows) for name, rows in dataset.splits.items()},
             "unreadable": dataset.unreadable,
+            "corrections": dataset.corrected,
         },
         "batch_norm": {"statistics": cfg.batch_norm.statistics},
         "weights": {

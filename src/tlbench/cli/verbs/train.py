@@ -98,6 +98,9 @@ def _grid(run: Any) -> Any:
     elif results["kept_epoch"] < results["epochs"]:
         words = "stopped" if results["stopped_early"] else "ended"
         grid.add_row("epochs", f"{words} after {results['epochs']}, kept {results['kept_epoch']}")
+    if corrected := run.manifest["data"].get("corrections"):
+        words = f"{corrected['dropped']:,} pictures dropped, {corrected['relabelled']:,} relabelled"
+        grid.add_row("corrections", words)
     grid.add_row("cost", _cost(results))
     if settings.backbone.weights is None:
         grid.add_row("weights", "random: nothing was downloaded, nothing was transferred")

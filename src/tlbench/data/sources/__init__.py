@@ -26,7 +26,7 @@ class Contents:
     "validation", or ""; class_names: in label order, where the configuration has none; files: by what name people
     know each image, its path below data.root; groups: (images,) whole numbers, equal where images belong together;
     columns: what else a table says of each image; weights: (images,) float64 above 0, what each image counts in
-    training, None where all count alike.
+    training, None where all count alike; corrected: what corrections changed.
     """
 
     images: Images
@@ -38,6 +38,7 @@ class Contents:
     groups: np.ndarray | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     weights: np.ndarray | None = None
+    corrected: Mapping[str, Any] | None = None
 
     @classmethod
     def unbound(

@@ -49,6 +49,7 @@ def read(cfg: Data, resize: Resize) -> Contents:
         tuple(unreadable),
         files=[found.files[row] for row in good],
         groups=None if found.groups is None else found.groups[good],
+        weights=None if found.weights is None else found.weights[good],
         columns={name: [cells[row] for row in good] for name, cells in found.columns.items()},
     )
 
@@ -62,6 +63,7 @@ class _Listed:
     labels: list[int]
     parts: list[str]
     groups: np.ndarray | None
+    weights: np.ndarray | None
     class_names: list[str]
     columns: dict[str, list[str]]  # the others
 
@@ -71,6 +73,7 @@ def _read(cfg: Data) -> _Listed:
     table = tabular.read(Path(cfg.table or ""), wanted=(cfg.path or "", cfg.label or ""))
     path, label = (_column(table, name, f"data.{what}") for what, name in _needed(cfg).items())
     split = _optional(table, cfg.split, "split", "data.split")
+    weight = _optional(table, cfg.weight, "weight", "data.weight")
     group = _group_column(table, cfg)
     table = _without_unlabelled(_without_repeated(table, path, label), label)
     files, labels = table[path], [unicodedata.normalize("NFC", text) for text in table[label]]
@@ -83,6 +86,7 @@ def _read(cfg: Data) -> _Listed:
         [number[text] for text in labels],
         _parts(table, split) if split else [""] * len(files),
         np.unique(table[group], return_inverse=True)[1] if group else None,
+        _weights(table, weight) if weight else None,
         names,
         {name: cells for name, cells in table.columns.items() if name not in used},
     )
@@ -168,6 +172,17 @@ def _parts(table: Rows, split: str) -> list[str]:
             f"validation or test in column '{split}'; another column: data.split=COLUMN, none: data.split=null"
         )
     return [parts[text] or "" for text in table[split]]
+
+
+def _weights(table: Rows, weight: str) -> np.ndarray:
+    """What each row counts in training."""
+    try:
+        return np.array([float(text) for text in table[weight]])
+    except ValueError as error:
+        raise DataError(
+            f"Column '{weight}' of {printable(table.file)} holds what is no number ({error}). Expected numbers above "
+            "0; another column: data.weight=COLUMN, none: data.weight=null"
+        ) from error
 
 
 def _existing(files: Sequence[str], cfg: Data) -> list[Path]:
