@@ -103,7 +103,7 @@ def test_corrections_are_obeyed(folder: Path, caplog: pytest.LogCaptureFixture) 
     file.write_text("\n".join(lines))
     with caplog.at_level(logging.INFO):
         found = load(folder, f"data.corrections={file}")
-    assert "Corrections: 1 images dropped, 1 relabelled" in caplog.text
+    assert "Corrections: 1 dropped, 1 relabelled" in caplog.text
     label = {
         found.file(r): found.class_names[found.labels[r]]
         for rows in found.splits.values()

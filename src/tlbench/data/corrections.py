@@ -28,48 +28,47 @@ def obeyed(file: str, loaded: Contents, names: Sequence[str]) -> Contents:
     """
     if loaded.files is None:
         raise DataError(f"data.corrections={file} is of no use: these images have no paths.")
+    place = {path: row for row, path in enumerate(loaded.files)}
+    decided = {
+        place[path]: meant for path, meant in _decisions(file, names).items() if path in place
+    }
+    part, labels = loaded.part.astype("U10"), loaded.labels.copy()
+    for row, meant in decided.items():
+        if meant is None:
+            part[row] = DROPPED
+        else:
+            labels[row] = meant
+    dropped = int((part == DROPPED).sum())
+    relabelled = int((labels != loaded.labels).sum())
+    log.info("Corrections: %d dropped, %d relabelled (%s)", dropped, relabelled, printable(file))
+    changed = {"dropped": dropped, "relabelled": relabelled}
+    facts = {"file": file, **file_facts(Path(file)), **changed}
+    return replace(loaded, labels=labels, part=part, corrected=facts)
+
+
+def _decisions(file: str, names: Sequence[str]) -> dict[str, int | None]:
+    """The label that each decided path is to have, None where it is to be dropped."""
     table = tabular.read(Path(file), wanted=("path", "decision"))
     for name in ("path", "suggestion", "decision"):
         if name not in table.columns:
             raise DataError(
                 f"{printable(file)} has no column '{name}'. Expected {', '.join(COLUMNS)}."
             )
-    place = {path: row for row, path in enumerate(loaded.files)}
     number = {name: i for i, name in enumerate(names)}
-    drop, labels, decided = (
-        np.zeros(len(loaded.labels), bool),
-        loaded.labels.copy(),
-        dict[int, str](),
-    )
-    for line, path, suggestion, text in zip(
-        table.lines, table["path"], table["suggestion"], table["decision"], strict=True
-    ):
-        decision = text.strip().lower()
-        if decision not in ("", KEEP, RELABEL, DROP):
-            raise DataError(
-                f"{printable(file)}, line {line}: unknown decision '{text}'. {suggest(text, (KEEP, RELABEL, DROP))}"
-            )
-        if decision in ("", KEEP) or (row := place.get(path)) is None:
+    decided: dict[str, int | None] = {}
+    cells = (table["path"], table["suggestion"], table["decision"])
+    for line, path, suggestion, text in zip(table.lines, *cells, strict=True):
+        where, decision = f"{printable(file)}, line {line}", text.strip().lower()
+        if decision in ("", KEEP):
             continue
+        if decision not in (RELABEL, DROP):
+            options = suggest(text, (KEEP, RELABEL, DROP))
+            raise DataError(f"{where}: unknown decision '{text}'. {options}")
         if decision == RELABEL and suggestion not in number:
+            raise DataError(f"{where}: '{suggestion}' is no class. {suggest(suggestion, names)}")
+        meant = None if decision == DROP else number[suggestion]
+        if decided.setdefault(path, meant) != meant:
             raise DataError(
-                f"{printable(file)}, line {line}: '{suggestion}' is no class. {suggest(suggestion, names)}"
+                f"{where}: {printable(path)} is decided on in two ways. Leave one of them."
             )
-        meant = decision if decision == DROP else suggestion
-        if decided.setdefault(row, meant) != meant:
-            raise DataError(
-                f"{printable(file)}, line {line}: {printable(path)} is decided on in two ways. Leave one of them."
-            )
-        drop[row] = decision == DROP
-        labels[row] = labels[row] if decision == DROP else number[suggestion]
-    relabelled = int((labels != loaded.labels)[~drop].sum())
-    log.info(
-        "Corrections: %d images dropped, %d relabelled (%s)",
-        drop.sum(),
-        relabelled,
-        printable(file),
-    )
-    part = np.where(drop, DROPPED, loaded.part).astype("U10")
-    changed = {"dropped": int(drop.sum()), "relabelled": relabelled}
-    facts = {"file": file, **file_facts(Path(file)), **changed}
-    return replace(loaded, labels=labels, part=part, corrected=facts)
+    return decided

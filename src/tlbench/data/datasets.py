@@ -206,10 +206,13 @@ def _check_trained(names: list[str], labels: np.ndarray) -> None:
 
 
 def _check_weights(weights: np.ndarray | None) -> None:
-    wrong = [] if weights is None else weights[~((weights > 0) & np.isfinite(weights))]
+    if weights is None:
+        return
+    wrong = weights[~((weights > 0) & np.isfinite(weights))]
     if len(wrong):
         raise DataError(
-            f"{len(wrong)} images have a weight that cannot be used, the first {wrong[0]:g}. Expected numbers above 0."
+            f"{len(wrong)} of {len(weights)} images have a weight that cannot be used, the first {wrong[0]:g}. "
+            "Expected numbers above 0."
         )
 
 
