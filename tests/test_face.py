@@ -2,10 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
@@ -15,6 +18,7 @@ from PIL import Image
 
 import tlbench
 from helpers import TINY
+from tlbench.training.callbacks import Keeper
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.S)
@@ -162,31 +166,29 @@ def test_own_images_that_do_not_fit_are_refused(
     assert not Path("outputs").exists()
 
 
-INTERRUPTED = """
-import os, signal, threading
-import tlbench
-from tlbench.training import callbacks
-
-own = callbacks.Keeper.on_train_batch_end
-
-def stop(self, batch, logs=None):
-    if len(self.state.history) == 1 and batch == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-    own(self, batch, logs)
-
-callbacks.Keeper.on_train_batch_end = stop
-try:
-    tlbench.train(*SETTINGS, folder="run")
-except tlbench.Interrupted as interruption:
-    print("interrupted")
-callbacks.Keeper.on_train_batch_end = own
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-print(tlbench.train("resume=run").status)
-"""
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as a script hears it, whatever the tests are run by."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-def test_an_interruption_saves_and_the_training_goes_on(tmp_path: Path) -> None:
-    code = f"SETTINGS = {list(TINY)!r}\n{INTERRUPTED}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["interrupted", "completed"], done.stderr
+@pytest.mark.usefixtures("interruptible")
+def test_an_interruption_saves_and_the_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Keeper.on_train_batch_end
+
+    def stop(self: Keeper, batch: int, logs: Any = None) -> None:
+        if len(self.state.history) == 1 and batch == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        own(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_batch_end", stop)
+        with pytest.raises(tlbench.Interrupted):
+            tlbench.train(*TINY, folder="run")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert tlbench.train("resume=run").status == "completed"
     assert "Going on after 1 epochs and 3 steps" in (tmp_path / "run" / "train.log").read_text()

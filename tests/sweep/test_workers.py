@@ -14,6 +14,7 @@ import numpy as np
 import pexpect
 import pytest
 
+import processes
 from helpers import TINY, Answer, make_config, once
 from tlbench.base import kept
 from tlbench.config import identity
@@ -59,15 +60,14 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> None:
         rates = "learning_rate=0.01,1e38,0.02,0.03"
-        environment = {**os.environ, "TLBENCH_CACHE": str(folder / "cache")}
+        cache = f"features.folder={folder / 'cache'}"
         for words, code, said in (
             (["--multirun", rates, f"hydra.sweep.dir={folder / 'sweep'}"], 1, "said"),
             (["learning_rate=0.03", f"hydra.run.dir={folder / 'alone'}"], 0, "said alone"),
         ):
-            command = [sys.executable, "-m", "tlbench", "train", *HEADS, *words]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            assert done.returncode == code, done.stderr
-            (folder / said).write_text(done.stderr)
+            ended, told = processes.Command("train", *HEADS, cache, *words).rest()
+            assert ended == code, told
+            (folder / said).write_text(told)
 
     return once(tmp_path_factory, "heads", make)
 
