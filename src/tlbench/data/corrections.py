@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tlbench.base.errors import DataError, suggest
 from tlbench.base.files import file_facts
 from tlbench.base.text import printable
