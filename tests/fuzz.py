@@ -26,7 +26,7 @@ from PIL import Image
 from tlbench.base.errors import TlbenchError
 from tlbench.cli import main as cli
 from tlbench.config import checks
-from tlbench.data import images
+from tlbench.data import decoding
 from tlbench.data.resize import Resize
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
@@ -48,7 +48,17 @@ KEYS = [
     *("optimizer.learning_rate.frozen", "strategy.stages", "batch_norm.momentum", "features"),
     *("loss", "loss.class_weights", "loss.label_smoothing", "loss.gamma", "data.sampling"),
     *("features.folder", "features.limit_gb", "early_stopping.patience", "published", "n_jobs"),
-    *("resume", "hydra.job.name", "nothing", "head.nothing", "a.b.c", "_target_", "", "@"),
+    *(
+        "data.index",
+        "resume",
+        "hydra.job.name",
+        "nothing",
+        "head.nothing",
+        "a.b.c",
+        "_target_",
+        "",
+        "@",
+    ),
 ]
 
 
@@ -97,7 +107,7 @@ def an_image(rng: random.Random, folder: Path) -> str:
     path = folder / f"image.{kind.lower()}"
     path.write_bytes(content)
     way, how = rng.choice(["crop", "pad", "stretch"]), rng.choice(["bilinear", "bicubic"])
-    return quietly(lambda: images.decode(path, Resize(8, way, how)), repr(content))
+    return quietly(lambda: decoding.decode(path, Resize(8, way, how)), repr(content))
 
 
 def a_run_folder(rng: random.Random, folder: Path) -> str:

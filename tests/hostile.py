@@ -68,7 +68,7 @@ CONFIG = (
     *("backbone.image_size", "backbone.arguments", "head.widths", "data.name"),
     *("data.source", "data.root", "data.class_names", "data.limit", "data.validation"),
     *("strategy.stages", "trainable", "epochs", "batch_size", "seed", "features.folder"),
-    *("features.batch_size", "published", "resume", "unknown"),
+    *("data.index", "features.batch_size", "published", "resume", "unknown"),
 )
 METRICS = (
     *("evaluation", "accuracy", "val_accuracy", "epochs", "parameters", "test_images"),

@@ -252,3 +252,13 @@ def test_nothing_in_a_configuration_is_a_default_of_python() -> None:
     """Every value stands in YAML: an empty mapping has nothing to fall back on."""
     with pytest.raises(ConfigError, match="is not set"):
         checks.load(OmegaConf.create({}))
+
+
+def test_the_index_lies_beside_the_features_unless_told_otherwise(tmp_path: Path) -> None:
+    cfg = make_config()
+    assert (cfg.data.index, cfg.features.folder) == (
+        str(tmp_path / "cache" / "index"),
+        str(tmp_path / "cache" / "features"),
+    )
+    assert make_config("data.index=a, b").data.index == str(tmp_path / "a, b")
+    assert make_config("data.index=null").data.index is None

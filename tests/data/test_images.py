@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from helpers import resize_to
 from tlbench.base.errors import DataError
-from tlbench.data import images
+from tlbench.data import decoding, images
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
@@ -31,7 +31,7 @@ def near(pixel: np.ndarray, color: tuple[int, int, int], tolerance: int = 40) ->
 def test_formats(halves: Image.Image, tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"image.{suffix}"
     halves.save(path)
-    pixels = images.decode(path, resize_to(20, "stretch"))
+    pixels = decoding.decode(path, resize_to(20, "stretch"))
     assert pixels.shape == (20, 20, 3)
     assert pixels.dtype == np.uint8
     assert near(pixels[10, 3], RED)
@@ -44,7 +44,7 @@ def test_modes_keep_the_colours(
 ) -> None:
     path = tmp_path / f"image.{suffix}"
     halves.convert(mode).save(path)
-    pixels = images.decode(path, resize_to(20, "stretch"))
+    pixels = decoding.decode(path, resize_to(20, "stretch"))
     assert near(pixels[10, 3], RED)
     assert near(pixels[10, 16], BLUE)
 
@@ -54,7 +54,7 @@ def test_grayscale_and_sixteen_bits_agree(halves: Image.Image, tmp_path: Path) -
     gray.save(tmp_path / "8.png")
     Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(tmp_path / "16.png")
     eight, sixteen = (
-        images.decode(tmp_path / f"{n}.png", resize_to(20, "stretch")) for n in (8, 16)
+        decoding.decode(tmp_path / f"{n}.png", resize_to(20, "stretch")) for n in (8, 16)
     )
     np.testing.assert_array_equal(eight, sixteen)
     assert np.ptp(eight, axis=-1).max() == 0
@@ -101,7 +101,7 @@ def test_more_than_eight_bits_show_what_eight_would(
     path = tiff(tmp_path / "wide.tif", values)
     Image.fromarray(gray).save(tmp_path / "eight.png")
     wide, eight = (
-        images.decode(p, resize_to(40, "stretch")) for p in (path, tmp_path / "eight.png")
+        decoding.decode(p, resize_to(40, "stretch")) for p in (path, tmp_path / "eight.png")
     )
     assert np.abs(wide.astype(int) - eight).max() <= 2
 
@@ -110,8 +110,10 @@ def test_more_than_eight_bits_show_what_eight_would(
 def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: str) -> None:
     white = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
     values = np.linspace(0, white, 400).reshape(20, 20).astype(dtype)
-    straight = images.decode(tiff(tmp_path / "a.tif", values), resize_to(20, "stretch")).astype(int)
-    turned = images.decode(
+    straight = decoding.decode(tiff(tmp_path / "a.tif", values), resize_to(20, "stretch")).astype(
+        int
+    )
+    turned = decoding.decode(
         tiff(tmp_path / "b.tif", values, photometric=0), resize_to(20, "stretch")
     )
     assert np.abs(straight + turned - 255).max() <= 1
@@ -120,10 +122,10 @@ def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: str) -> None:
 def test_values_that_are_no_numbers_are_black(tmp_path: Path) -> None:
     values = np.full((8, 8), 0.5, np.float32)
     values[0, 0], values[0, 1] = np.nan, np.inf
-    pixels = images.decode(tiff(tmp_path / "a.tif", values), resize_to(8, "stretch"))
+    pixels = decoding.decode(tiff(tmp_path / "a.tif", values), resize_to(8, "stretch"))
     assert [pixels[0, 0, 0], pixels[0, 1, 0], pixels[5, 5, 0]] == [0, 255, 128]
     with pytest.raises(DataError, match="holds no number"):
-        images.decode(tiff(tmp_path / "b.tif", values * np.nan), resize_to(8, "stretch"))
+        decoding.decode(tiff(tmp_path / "b.tif", values * np.nan), resize_to(8, "stretch"))
 
 
 def test_metadata_never_costs_a_picture(halves: Image.Image, tmp_path: Path) -> None:
@@ -137,13 +139,13 @@ def test_metadata_never_costs_a_picture(halves: Image.Image, tmp_path: Path) -> 
     odd = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\xff\xff\xff\xff\0\x01\0\0"
     halves.save(tmp_path / "exif.jpg", exif=odd, quality=95)
     halves.save(tmp_path / "noise.webp", exif=b"Exif\0\0nonsense", lossless=True)
-    expected = images.decode(plain, resize_to(20, "stretch")).astype(int)
+    expected = decoding.decode(plain, resize_to(20, "stretch")).astype(int)
     for name in ("text.png", "profile.png", "profile.jpg", "exif.jpg", "noise.webp"):
-        found = images.decode(tmp_path / name, resize_to(20, "stretch"))
+        found = decoding.decode(tmp_path / name, resize_to(20, "stretch"))
         assert np.abs(expected - found).mean() < 4, name
     (tmp_path / "cut.png").write_bytes((tmp_path / "text.png").read_bytes()[:-200])
     with pytest.raises(DataError, match="not a readable image"):
-        images.decode(tmp_path / "cut.png", resize_to(20, "stretch"))
+        decoding.decode(tmp_path / "cut.png", resize_to(20, "stretch"))
 
 
 def test_pictures_without_contrast_are_told(
@@ -171,14 +173,14 @@ def test_a_file_that_changes_after_it_was_read_is_named(
 
 def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (10, 10), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert images.decode(tmp_path / "clear.png", resize_to(4, "crop")).min() == 255
+    assert decoding.decode(tmp_path / "clear.png", resize_to(4, "crop")).min() == 255
 
 
 def test_exif_orientation_is_applied(halves: Image.Image, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to view
     halves.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    pixels = images.decode(tmp_path / "turned.jpg", resize_to(20, "stretch"))
+    pixels = decoding.decode(tmp_path / "turned.jpg", resize_to(20, "stretch"))
     assert near(pixels[3, 10], RED)
     assert near(pixels[16, 10], BLUE)
 
@@ -189,7 +191,7 @@ def test_a_large_photograph_is_the_same_with_and_without_the_quick_decoder(tmp_p
     Image.fromarray(pixels).save(tmp_path / "large.jpg", quality=95)
     Image.fromarray(pixels).save(tmp_path / "large.png")
     jpg, png = (
-        images.decode(tmp_path / f"large.{s}", resize_to(64, "stretch")) for s in ("jpg", "png")
+        decoding.decode(tmp_path / f"large.{s}", resize_to(64, "stretch")) for s in ("jpg", "png")
     )
     assert np.abs(jpg.astype(int) - png).max() <= 4
 
@@ -197,7 +199,7 @@ def test_a_large_photograph_is_the_same_with_and_without_the_quick_decoder(tmp_p
 def test_resizing_crops_pads_or_stretches(halves: Image.Image, tmp_path: Path) -> None:
     halves.save(tmp_path / "image.png")
     crop, pad, stretch = (
-        images.decode(tmp_path / "image.png", resize_to(24, how))
+        decoding.decode(tmp_path / "image.png", resize_to(24, how))
         for how in ("crop", "pad", "stretch")
     )
     assert near(crop[0, 0], RED)
@@ -213,7 +215,7 @@ def test_resizing_crops_pads_or_stretches(halves: Image.Image, tmp_path: Path) -
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "bad.jpg").write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.jpg.*" + reason):
-        images.decode(tmp_path / "bad.jpg", resize_to(8, "crop"))
+        decoding.decode(tmp_path / "bad.jpg", resize_to(8, "crop"))
 
 
 def test_truncated_and_enormous_images_are_refused(halves: Image.Image, tmp_path: Path) -> None:
@@ -221,10 +223,10 @@ def test_truncated_and_enormous_images_are_refused(halves: Image.Image, tmp_path
     whole = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="truncated"):
-        images.decode(tmp_path / "cut.jpg", resize_to(8, "crop"))
+        decoding.decode(tmp_path / "cut.jpg", resize_to(8, "crop"))
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     with pytest.raises(DataError, match="exceeds limit"):
-        images.decode(tmp_path / "huge.png", resize_to(8, "crop"))
+        decoding.decode(tmp_path / "huge.png", resize_to(8, "crop"))
 
 
 def test_streaming_gives_what_memory_gives(halves: Image.Image, tmp_path: Path) -> None:
@@ -271,5 +273,5 @@ def test_colours_of_sixteen_bits_are_as_bright_as_of_eight(tmp_path: Path, bits:
         crc = zlib.crc32(kind + body)
         content += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
     (tmp_path / "deep.png").write_bytes(content)
-    pixels = images.decode(tmp_path / "deep.png", resize_to(4, "crop"))
+    pixels = decoding.decode(tmp_path / "deep.png", resize_to(4, "crop"))
     assert near(pixels[1, 1], RED, tolerance=max(1, 2 ** (16 - bits)))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers import resize_to
 from tlbench.base.errors import DataError
-from tlbench.data import images, pictures
+from tlbench.data import decoding, pictures
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_what_cannot_be_reached_is_listed(folder: Path, monkeypatch: pytest.Monk
 def test_rarer_suffixes_are_read(folder: Path, suffix: str, form: str) -> None:
     Image.new("RGB", (16, 16), (200, 30, 30)).save(folder / f"1.{suffix}", format=form)
     assert names(pictures.find(folder), folder) == ["0.png", f"1.{suffix}"]
-    pixel = images.decode(folder / f"1.{suffix}", resize_to(4))[1, 1].astype(int)
+    pixel = decoding.decode(folder / f"1.{suffix}", resize_to(4))[1, 1].astype(int)
     assert np.abs(pixel - (200, 30, 30)).max() <= 10
 
 
@@ -86,7 +86,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(folder: Path) -> None:
     pillow_heif.from_pillow(red).save(folder / "1.HEIC", quality=90)
     (folder / "1.HEIC").rename(folder / "also.jpg")  # as phones' uploads are often called
     assert names(pictures.find(folder), folder) == ["0.png", "also.jpg"]
-    pixel = images.decode(folder / "also.jpg", resize_to(4))[1, 1].astype(int)
+    pixel = decoding.decode(folder / "also.jpg", resize_to(4))[1, 1].astype(int)
     assert np.abs(pixel - (200, 30, 30)).max() <= 12
 
 
@@ -94,7 +94,7 @@ def test_without_it_the_package_is_named(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(pictures, "formats", lambda: pictures.FORMATS)
     (folder / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(DataError, match=r"HEIC; pip install 'tlbench\[heic\]' reads them"):
-        images.decode(folder / "a.jpg", resize_to(4))
+        decoding.decode(folder / "a.jpg", resize_to(4))
 
 
 def test_a_large_file_that_is_no_picture_is_not_read(
@@ -106,15 +106,15 @@ def test_a_large_file_that_is_no_picture_is_not_read(
             file.truncate(pictures.MOST_BYTES + 1)  # sparse: it takes no room
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
     with pytest.raises(DataError, match=r"no\.jpg: not a readable image \(in no format"):
-        images.decode(folder / "no.jpg", resize_to(4))
+        decoding.decode(folder / "no.jpg", resize_to(4))
     with pytest.raises(
         DataError, match=r"much\.png: not a readable image \(1\.0 GiB, more than 1\)"
     ):
-        images.decode(folder / "much.png", resize_to(4))
+        decoding.decode(folder / "much.png", resize_to(4))
 
 
 def test_a_pipe_or_a_device_never_blocks(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     for path in (folder / "pipe.png", Path("/dev/zero")):
         with pytest.raises(DataError, match="not a file"):
-            images.decode(path, resize_to(4))
+            decoding.decode(path, resize_to(4))

@@ -10,7 +10,7 @@ from PIL import Image
 
 import tlbench as face
 from helpers import BACKBONE, SHORT, Answer, resize_to
-from tlbench.data import images
+from tlbench.data import decoding, images
 
 Command = Callable[..., Answer]
 
@@ -40,8 +40,8 @@ def test_a_square_is_what_pillow_makes(tmp_path: Path, way: str, interpolation: 
     path, picture = tmp_path / "a.png", noise(60, 40)
     picture.save(path)
     square, resize = expected(picture, way, interpolation), resize_to(16, way, interpolation)
-    np.testing.assert_array_equal(images.decode(path, resize), square)
-    np.testing.assert_array_equal(images.fitted(np.asarray(picture), resize), square)
+    np.testing.assert_array_equal(decoding.decode(path, resize), square)
+    np.testing.assert_array_equal(decoding.fitted(np.asarray(picture), resize), square)
     for memory in (1e9, 0):
         table, _, _ = images.read([path], resize, memory)
         np.testing.assert_array_equal(table.batch(np.array([0]))[0], square)
@@ -53,7 +53,7 @@ def test_a_photograph_is_decoded_at_a_size_that_leaves_something_to_interpolate(
 ) -> None:
     smooth = noise(12, 9).resize((1200, 900), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "a.jpg", quality=95)
-    found = images.decode(tmp_path / "a.jpg", resize_to(64, "stretch", "bicubic")).astype(int)
+    found = decoding.decode(tmp_path / "a.jpg", resize_to(64, "stretch", "bicubic")).astype(int)
     whole = np.asarray(smooth.resize((64, 64), Image.Resampling.BICUBIC))
     assert np.abs(found - whole).mean() < 1.5
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from helpers import Answer, make_config, resize_to
-from tlbench.data.images import decode
+from tlbench.data.decoding import decode
 from tlbench.features import engines
 from tlbench.networks import backbones, classifiers
 from tlbench.networks.backbones import inside

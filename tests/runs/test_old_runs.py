@@ -58,9 +58,14 @@ def test_settings_of_format_three_get_the_values_of_their_time() -> None:
         **{"name": "cross_entropy", "label_smoothing": 0.0, "class_weights": None},
         **{"gamma": None, "alpha": None},
     }
-    assert found["data"] == {"name": "digits", "sampling": "natural"}
+    assert (found["data"]["name"], found["data"]["sampling"]) == ("digits", "natural")
     assert found["early_stopping"] == {"patience": 2, "monitor": "val_loss"}
     assert found["seed"] == 3
+
+
+def test_runs_of_format_three_read_their_files_as_they_did() -> None:
+    assert migrated({"data": {"root": "photos"}}, 3)["data"]["index"] is None
+    assert migrated({"data": {"index": "here"}}, 4) == {"data": {"index": "here"}}
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

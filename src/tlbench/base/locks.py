@@ -12,15 +12,17 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait: bool) -> Iterator[bool]:
+def held(path: Path, *, wait: bool, doing: str = "computes these features") -> Iterator[bool]:
     """Hold the lock of this file: one process at a time, the others wait for it or raise BlockingIOError.
+
+    doing: what another process does that is waited for.
 
     The file is removed at the end; who waited for one that is gone asks for the next. Where the file
     system has no locks the block goes on without, and is given False: blocks are whole whoever writes them.
     """
     while True:
         with open(path, "a", opener=_no_link) as lock:
-            locked = _take(lock.fileno(), wait=wait)
+            locked = _take(lock.fileno(), doing if wait else None)
             if _is_still(lock.fileno(), path):
                 try:
                     yield locked
@@ -34,13 +36,13 @@ def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-def _take(lock: int, *, wait: bool) -> bool:
+def _take(lock: int, waiting: str | None) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if not wait:
+        if waiting is None:
             raise
-        log.info("Another process computes these features: waiting for it")
+        log.info("Another process %s: waiting for it", waiting)
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):

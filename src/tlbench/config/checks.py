@@ -69,6 +69,7 @@ def load(source: DictConfig | dict[str, Any] | Path) -> Config:
     config.data.root = _absolute(config.data.root)
     config.data.table = _absolute(config.data.table)
     config.data.corrections = _absolute(config.data.corrections)
+    config.data.index = _absolute(config.data.index)
     config.features.folder = _absolute(config.features.folder) or ""
     if isinstance(weights := config.loss.class_weights, dict):  # YAML makes numbers of such names
         config.loss.class_weights = {str(name): weight for name, weight in weights.items()}

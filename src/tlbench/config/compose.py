@@ -32,10 +32,10 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[3] / "conf"
 
 
-def features_folder() -> Path:
-    """Where frozen features are kept when no command says otherwise."""
-    folder = OmegaConf.load(conf_dir() / "train.yaml").features.folder
-    return Path(expanded(folder))
+def cache_folders() -> tuple[Path, Path]:
+    """Where frozen features and the index of pictures are kept when no command says otherwise."""
+    conf = OmegaConf.load(conf_dir() / "train.yaml")
+    return Path(expanded(conf.features.folder)), Path(expanded(conf.data.index))
 
 
 def compose(words: Sequence[str], config_dir: str | None = None) -> Config:

@@ -12,15 +12,8 @@ from tlbench.config.schema import Config
 # How a run is carried out, and where things lie: the result is the same, so two runs that differ in these
 # alone are the same run. What lies there is told by digests, in the manifest.
 CARRIED_OUT = (
-    *(
-        "n_jobs",
-        "published",
-        "resume",
-        "data.root",
-        "data.table",
-        "data.memory_limit_gb",
-        "tracker",
-    ),
+    *("n_jobs", "published", "resume", "tracker"),
+    *("data.root", "data.table", "data.memory_limit_gb", "data.index"),
     *("features.folder", "features.limit_gb", "features.memory_limit_gb", "features.batch_size"),
     "backbone.licence",
 )

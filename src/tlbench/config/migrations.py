@@ -61,9 +61,15 @@ def _to_losses(tree: Tree) -> None:
         early["monitor"] = "val_loss"
 
 
+def _to_index(tree: Tree) -> None:
+    """3 -> 4: image files were read at every start."""
+    if isinstance(data := tree.get("data"), dict):
+        data["index"] = None
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
-    3: (_to_groups, _to_losses),
+    3: (_to_groups, _to_losses, _to_index),
 }

@@ -77,7 +77,10 @@ class Head:
 
 @dataclass
 class Data:
-    """A data set, how it is split and how its files are read."""
+    """A data set, how it is split and how its files are read.
+
+    index: the folder that keeps which image files were read before; null: none does.
+    """
 
     name: str
     source: str
@@ -93,6 +96,7 @@ class Data:
     resize: str
     unreadable: str
     memory_limit_gb: float
+    index: str | None
     group: str | None
     duplicates: str
     corrections: str | None

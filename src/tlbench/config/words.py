@@ -20,7 +20,7 @@ from tlbench.base.errors import ConfigError
 from tlbench.config import schema
 
 # Settings whose value is text, taken as the shell gave it: paths, and what tells of the rows of a table. A --multirun
-# may vary all but the last path.
+# may vary all but the last two paths.
 TEXTS = ("data.path", "data.label", "data.split", "data.weight", "data.group")
 VARIED = (
     "data.root",
@@ -30,7 +30,7 @@ VARIED = (
     "features.folder",
     *TEXTS,
 )
-PATHS = (*VARIED, "resume")
+PATHS = (*VARIED, "data.index", "resume")
 # Paths of Hydra's, in which ${now:...} and the like keep their meaning, as conf/train.yaml has them.
 TEMPLATES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 

@@ -18,7 +18,7 @@ from tlbench.base.errors import DataError, RunError
 from tlbench.config.schema import Config, Data
 from tlbench.data import datasets, sources
 from tlbench.data.datasets import Dataset
-from tlbench.data.images import decode, fitted
+from tlbench.data.decoding import decode, fitted
 from tlbench.data.resize import Resize
 from tlbench.networks.hardware import keras, prepare, tf
 from tlbench.runs.run import Run

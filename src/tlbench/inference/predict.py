@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tlbench.base.errors import DataError
-from tlbench.data import images, pictures
+from tlbench.data import decoding, pictures
 from tlbench.data.pictures import Found
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def predicted(
 
         def start(first: int) -> list[tuple[Path, Future[np.ndarray]]]:
             return [
-                (path, pool.submit(images.decode, path, resize))
+                (path, pool.submit(decoding.decode, path, resize))
                 for path in paths[first : first + step]
             ]
 

@@ -1,4 +1,4 @@
-"""`tlbench cache [--prune GB | --clear]`: the frozen features on disk."""
+"""`tlbench cache [--prune GB | --clear]`: the frozen features on disk, and the index of pictures."""
 
 from pathlib import Path
 
@@ -15,10 +15,11 @@ def run(words: list[str]) -> int:
     if asked.prune is not None and asked.prune < 0:
         raise ConfigError(f"--prune {asked.prune} is not valid. Expected at least 0.")
     from tlbench.base import console
-    from tlbench.config.compose import features_folder
+    from tlbench.config.compose import cache_folders
     from tlbench.features.housekeeping import clear, listing, prune
 
-    folder = Path(asked.folder) if asked.folder else features_folder()
+    folder, index = cache_folders()
+    folder = Path(asked.folder) if asked.folder else folder
     if asked.clear or asked.prune is not None:
         emptied = clear(folder) if asked.clear else prune(folder, asked.prune * 2**30)
         freed = sum(entry.size for entry in emptied.removed) / 2**20
@@ -27,7 +28,20 @@ def run(words: list[str]) -> int:
             text = f"left {printable(line)}"
             console.err.print(text, style="warn", markup=False, soft_wrap=True)
     console.out.print(listing(folder))
+    if not asked.folder:
+        _index(index, clear=asked.clear)
     return 0
+
+
+def _index(folder: Path, *, clear: bool) -> None:
+    """How many pictures are known, in one line; `clear` forgets them first."""
+    from tlbench.base import console
+    from tlbench.data import known
+
+    if clear:
+        known.clear(folder)
+    line = f"{known.count(folder):,} pictures are known in {folder}"
+    console.out.print(printable(line), style="hint", markup=False, soft_wrap=True)
 
 
 def candidates(words: list[str]) -> list[str]:
@@ -38,7 +52,8 @@ def _parser() -> Parser:
     parser = Parser(
         "cache",
         "List the frozen features that trainings have left on disk, or remove some of\n"
-        "them. Removed features are computed again when a training needs them.",
+        "them, and tell how many pictures are known to be readable. What was removed is\n"
+        "computed or read again when a training needs it.",
         example="tlbench cache\ntlbench cache --prune 5",
     )
     parser.add_argument("--folder", help="another cache than features.folder of conf/train.yaml")

@@ -24,7 +24,9 @@ def read(cfg: Data, resize: Resize) -> Contents:
     log.info("Reading %s images in %d classes", f"{len(paths):,}", len(found.class_names))
     if found.left_out:
         log.warning("%s", found.left_out)
-    table, good, unreadable = images.read(paths, resize, cfg.memory_limit_gb * 2**30)
+    table, good, unreadable = images.read(
+        paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
+    )
     unreadable = [*found.unreadable, *unreadable]
     if unreadable and cfg.unreadable == "refuse":
         raise DataError(

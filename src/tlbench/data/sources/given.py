@@ -38,7 +38,9 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Co
     names = cfg.class_names or [str(kind) for kind in kinds]
     if len(given) and isinstance(given[0], str | os.PathLike):
         paths = [Path(path) for path in given]
-        table, good, unreadable = images.read(paths, resize, cfg.memory_limit_gb * 2**30)
+        table, good, unreadable = images.read(
+            paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
+        )
         if unreadable and cfg.unreadable == "refuse":
             raise DataError(f"{len(unreadable)} images cannot be read, the first: {unreadable[0]}")
         part = np.full(len(good), "", dtype="U10")

@@ -1,0 +1,142 @@
+"""Which picture files were read before and have not changed since, so that no start reads them again.
+
+One file in the folder data.index: a checksum, then a row for each picture. A row's key is a digest of where the
+picture lies, of its size and times, and of what reads it, so that a row is true for ever: those of every data set
+and every version of Pillow lie together, and whoever reads pictures only adds to them. A picture that cannot be
+read has no row. It is tried again at each start, in the words of today's decoder.
+
+As git does, a file is not trusted that changed so shortly before that it may change again within the same tick
+of a coarse clock. That a known picture still is what it was is checked when it is decoded.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tlbench.base.errors import RunError
+from tlbench.base.files import atomic, opened
+from tlbench.base.locks import held
+
+NAME = "tlbench-pictures.rows"
+# plain: whether the picture has hardly any contrast.
+ROW = np.dtype([("key", "V16"), ("id", "S16"), ("plain", "?")])
+MOST_ROWS = 2**22  # 132 MiB; beyond them the oldest go
+DIGEST_BYTES = 16
+COARSE_NS = 2 * 10**9  # the coarsest clock of a file system's, FAT's
+SECONDS = 30.0  # at most so much reading is lost to a kill
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Known:
+    """What is known of some pictures, by their places in a list of paths; `file`: where it is kept, if anywhere."""
+
+    file: Path | None
+    rows: np.ndarray  # (pictures,) ROW
+    there: np.ndarray  # (pictures,) bool: which of the rows are filled in
+    to_keep: np.ndarray  # (pictures,) bool: which of them the file has not yet, and may have
+    kept_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], folder: Path | None, way: str) -> "Known":
+        """What earlier starts left in a folder. way: all but the files that decides whether they can be read."""
+        rows, no = np.zeros(len(paths), ROW), np.zeros(len(paths), bool)
+        if folder is None:
+            return cls(None, rows, no, no.copy())
+        rows["key"], settled = _keys(paths, way)
+        found = _rows(folder / NAME)
+        places = dict(zip(found["key"].tolist(), range(len(found)), strict=True))
+        at = np.array([places.get(key, -1) for key in rows["key"].tolist()], np.int64)
+        there = settled & (at >= 0)
+        rows[there] = found[at[there]]
+        return cls(folder / NAME, rows, there, settled & ~there)
+
+    def add(self, place: int, digest: bytes, *, plain: bool) -> None:
+        """A picture that was just read; threads may add at the same time."""
+        self.rows["id"][place], self.rows["plain"][place] = digest, plain
+        self.there[place] = True
+
+    def keep_now_and_then(self) -> None:
+        """Write what is new, unless that was done a moment ago."""
+        if time.monotonic() - self.kept_at > SECONDS:
+            self.keep()
+
+    def keep(self) -> None:
+        """Write what is new; where that cannot be, the pictures are read again at the next start."""
+        new = self.there & self.to_keep
+        if self.file is None or not new.any():
+            return
+        lock = self.file.with_suffix(".lock")
+        with contextlib.suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with held(lock, wait=True, doing="keeps what it read"), atomic(self.file) as temporary:
+                rows = np.concatenate([_rows(self.file), self.rows[new]])[-MOST_ROWS:].tobytes()
+                temporary.write_bytes(_digest(rows) + rows)
+        self.to_keep[new] = False
+        self.kept_at = time.monotonic()
+
+
+def _keys(paths: Sequence[Path], way: str) -> tuple[np.ndarray, np.ndarray]:
+    """A key for each file, and whether its last change is long enough ago to be told from the next."""
+    base, now = hashlib.blake2b(way.encode(), digest_size=DIGEST_BYTES), time.time_ns()
+    keys, settled = bytearray(), np.zeros(len(paths), bool)
+    for place, path in enumerate(paths):
+        digest = base.copy()
+        with contextlib.suppress(OSError):  # whoever reads it will say so
+            about = path.stat()
+            times = (about.st_mtime_ns, about.st_ctime_ns)
+            settled[place] = all(abs(now - moment) >= COARSE_NS for moment in times)
+            digest.update(b"%d %d %d " % (about.st_size, *times) + os.fsencode(path.absolute()))
+        keys += digest.digest()
+    return np.frombuffer(keys, "V16"), settled
+
+
+def _rows(file: Path) -> np.ndarray:
+    """The rows in a file; none where it is missing or damaged."""
+    most = DIGEST_BYTES + MOST_ROWS * ROW.itemsize
+    try:
+        with opened(file) as source:
+            content = source.read(most + 1)
+    except OSError:
+        return np.empty(0, ROW)
+    digest, rows = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+    if len(rows) % ROW.itemsize == 0 and _digest(rows) == digest:
+        return np.frombuffer(rows, ROW)
+    log.warning("The index of pictures %s is damaged: they are read again", file)
+    forget(file)
+    return np.empty(0, ROW)
+
+
+def _digest(rows: bytes) -> bytes:
+    return hashlib.blake2b(rows, digest_size=DIGEST_BYTES).digest()
+
+
+def forget(file: Path | None) -> None:
+    """Remove an index that was proved wrong, where that can be."""
+    if file:
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+# ---------------------------------------------------------------- housekeeping
+
+
+def count(folder: Path) -> int:
+    """How many pictures are known there."""
+    return len(_rows(folder / NAME))
+
+
+def clear(folder: Path) -> None:
+    """Forget every picture. Raises RunError where the file cannot be removed."""
+    try:
+        (folder / NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{error.filename} cannot be removed ({error.strerror}).") from error
