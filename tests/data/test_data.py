@@ -2,17 +2,21 @@
 
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import make_config
+from helpers import make_config, resize_to
 from tlbench.base.errors import DataError
 from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
+from tlbench.data.images import ArrayImages, as_ids
 from tlbench.data.resize import Resize
+from tlbench.data.sources import Contents
 
 
 def load(*overrides: str, image_size: int = 16) -> Dataset:
@@ -160,6 +164,40 @@ def test_a_count_is_exact_though_some_pictures_are_equal(photos: Path) -> None:
     }
     train = set(dataset.ids_of("train").tolist())
     assert not train & {*dataset.ids_of("validation").tolist(), *dataset.ids_of("test").tolist()}
+
+
+class Counted(np.ndarray):
+    """An array that counts the elements that are compared or computed with, it or what is taken from it."""
+
+    elements = 0
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        plain = [np.asarray(given) for given in inputs]
+        Counted.elements += max(given.size for given in plain)
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def test_splitting_many_images_of_many_classes_takes_a_few_passes() -> None:
+    """Half of the images are their only one, the others ten times there: a count is met by moving some singly."""
+    images, classes = 40_000, 500
+    kinds = np.concatenate(
+        [np.arange(images // 2), np.repeat(np.arange(images // 20), 10) + images]
+    )
+    ids = as_ids([int(kind).to_bytes(16, "big") for kind in kinds])
+    table = ArrayImages(np.broadcast_to(np.uint8(0), (images, 1, 1, 3)), ids)
+    names = [f"class {i}" for i in range(classes)]
+    given = Contents.unbound(table, kinds % classes, names)
+    given = replace(given, labels=given.labels.view(Counted))
+    Counted.elements = 0
+    cfg = make_config("data=given", "data.test=9000", "data.validation=2000").data
+    dataset = datasets.load(cfg, resize_to(1), given)
+    assert {split: len(rows) for split, rows in dataset.splits.items()} == {
+        **{"train": images - 11_000, "validation": 2000, "test": 9000}
+    }
+    assert not set(dataset.ids_of("train").tolist()) & set(dataset.ids_of("test").tolist())
+    assert (
+        Counted.elements < 20 * images
+    )  # not every image for every one that moves
 
 
 def test_a_picture_in_two_classes_is_told(photos: Path) -> None:

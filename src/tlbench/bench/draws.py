@@ -14,8 +14,9 @@ def order(labels: np.ndarray, seed: int, number: int) -> np.ndarray:
     """
     rng = np.random.default_rng(seed_for(seed, "bench draw", number))
     places = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
+    by_class = np.argsort(labels, kind="stable")
+    _, first = np.unique(labels[by_class], return_index=True)
+    for rows in np.split(by_class, first[1:]):
         places[rows] = rng.permutation(len(rows))
     return places
 

@@ -158,11 +158,15 @@ def _settle(drawn: np.ndarray, count: int, *, alone: np.ndarray, labels: np.ndar
     drawn, alone: (rows,) bool; `drawn` is changed.
     """
     surplus = drawn.sum() > count
+    left = np.bincount(labels[drawn == surplus])  # of each class, on the side that has too many
+    excess = abs(int(drawn.sum()) - count)
     for row in np.flatnonzero(alone & (drawn == surplus)):
-        if drawn.sum() == count:
+        if not excess:
             return
-        if (labels[drawn == surplus] == labels[row]).sum() > 1:
+        if left[labels[row]] > 1:
             drawn[row] = not surplus
+            left[labels[row]] -= 1
+            excess -= 1
 
 
 def _short(amount: float) -> str:
