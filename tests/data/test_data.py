@@ -195,9 +195,7 @@ def test_splitting_many_images_of_many_classes_takes_a_few_passes() -> None:
         **{"train": images - 11_000, "validation": 2000, "test": 9000}
     }
     assert not set(dataset.ids_of("train").tolist()) & set(dataset.ids_of("test").tolist())
-    assert (
-        Counted.elements < 20 * images
-    )  # not every image for every one that moves
+    assert Counted.elements < 20 * images  # not every image for every one that moves
 
 
 def test_a_picture_in_two_classes_is_told(photos: Path) -> None:

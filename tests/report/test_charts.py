@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -15,6 +16,7 @@ from PIL import Image
 from tlbench.base.console import BLUE, PALETTE, VERMILION
 from tlbench.report import charts
 from tlbench.report.charts import Point
+from tlbench.runs import plots
 
 EVIL = "</title><script>alert(1)</script> $x^2$ \"&' #010101 \ud800\x1b"
 SHOWN = "</title><script>alert(1)</script> $x^2$ \"&' #010101 \ufffd\ufffd"
@@ -197,6 +199,22 @@ def test_a_hundred_classes_stay_small_and_each_is_a_pixel() -> None:
     assert depths.shape == (100, 100)
     assert (depths.argmax(axis=1) == np.arange(100)).all()
     assert set(texts(chart)) == {"predicted class", "true class"}
+
+
+def test_of_thousands_of_classes_those_with_the_most_mistakes_are_drawn(tmp_path: Path) -> None:
+    counts = np.eye(2000, dtype=int) * 9
+    counts[1700, 3] = 1  # one of ten images of the true class
+    chart = ElementTree.fromstring(charts.confusion(counts, [f"class {i}" for i in range(2000)]))
+    depths = picture(chart)[..., 3] / 255
+    assert depths.shape == (100, 100)
+    # Classes 3 and 1700, then 0, 1, 2, 4... which have no mistake: in the order of the classes.
+    assert depths[99, 3] == pytest.approx(0.04 + 0.96 * 0.1, abs=0.01)
+    assert depths[99, 99] == pytest.approx(0.04 + 0.96 * 0.9, abs=0.01)
+    plots.confusion_matrix(counts, [f"class {i}" for i in range(2000)], "title", tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as drawn:
+        assert max(drawn.size) < 3000
+    assert plots.hidden_classes(2000) == "the 100 classes with the most mistakes, of 2,000"
+    assert plots.hidden_classes(100) == ""
 
 
 # ---------------------------------------------------------------- all of them

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -455,6 +456,15 @@ def test_page_holds_every_part_and_nothing_from_elsewhere(runs, tmp_path):
     assert page.tags.count("figure") == 2 * 7  # two test sets: three costs, four curves each
     assert page.words.count("Confusion matrix of") == 3
     assert REASON in page.words  # as words, not as a tag
+
+
+def test_page_of_very_many_classes_shows_the_hardest_and_says_so(tmp_path):
+    make_run(tmp_path / "run", images=390, classes=[f"class {i}" for i in range(130)])
+    assert report(tmp_path, "--html", tmp_path / "r.html") == 0
+    page = Page((tmp_path / "r.html").read_text())
+    assert len(set(re.findall(r"class \d+", page.words))) == 100
+    assert "And 30 better ones, in the runs' metrics.json." in page.words
+    assert "predicted ones: the 100 classes with the most mistakes, of 130;" in page.words
 
 
 def test_page_escapes_what_runs_say(tmp_path):

@@ -22,7 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from tlbench.base.console import ORANGE, PALETTE, PURPLE, SKY
 from tlbench.base.text import printable
-from tlbench.runs import fonts, plots
+from tlbench.runs import fonts, metrics, plots
 
 Line = tuple[int, str, Sequence[tuple[float, float]]]  # number of the row, its name, (x, y)
 
@@ -164,7 +164,9 @@ def pareto(points: Sequence[Point], *, more_is_better: bool) -> list[Point]:
 
 
 def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
-    """The picture of `plots.draw_confusion`; of many classes without their names."""
+    """The picture of `plots.draw_confusion`; of many classes without their names, of very many the hardest."""
+    shown = metrics.most_mistaken(counts, plots.MANY)
+    names = [names[i] for i in shown]
     few = len(names) <= plots.FEW
     side = len(names) * (float(np.clip(360 / len(names), 22, 30)) if few else 540 / len(names))
     room = 14 + (plots.longest(names) * 5.6 if few else 14)
@@ -172,7 +174,7 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     with matplotlib.rc_context({**STYLE, "axes.facecolor": CARD, "axes.edgecolor": LINE}):
         figure = Figure(figsize=(size / 72, size / 72))
         axis = figure.add_axes((room / size, room / size, side / size, side / size))
-        plots.draw_confusion(axis, counts, names if few else ())
+        plots.draw_confusion(axis, counts, names if few else (), shown)
         if not few:
             axis.set(xlabel="predicted class", ylabel="true class")
         return _inline(figure, "confusion matrix")

@@ -19,7 +19,7 @@ from tlbench.report.html import chip, document, grid, note, text
 from tlbench.report.rows import Row
 from tlbench.report.statistics import wilson
 from tlbench.report.tables import Column
-from tlbench.runs import metrics
+from tlbench.runs import metrics, plots
 from tlbench.runs.layout import CURVES_OF_HISTORY
 from tlbench.runs.published import FIGURES as PUBLISHED
 from tlbench.runs.published import TOLERANCE
@@ -204,20 +204,23 @@ def _figures(drawn: Iterable[str]) -> str:
 
 
 def _per_class(members: Sequence[Numbered], classes: Sequence[str], figure: str, title: str) -> str:
-    """A figure of every class in every row, the hardest class first, the best of each marked."""
+    """A figure of the classes in every row, the hardest class first, the best of each marked."""
     found = {name: [_of_class(row, name, figure) for _, row in members] for name in classes}
     lines = []
-    for name, values in sorted(found.items(), key=lambda item: _average(item[1])):
+    hardest = sorted(found.items(), key=lambda item: _average(item[1]))
+    for name, values in hardest[: plots.MANY]:
         best = max((value for value in values if value is not None), default=None)
         cells = [_heat(value, best=value == best and len(values) > 1) for value in values]
         if figure == "recall":
             cells = [c + _surely(row, name) for c, (_, row) in zip(cells, members, strict=True)]
         lines.append([text(name), *cells])
     heads = ["class", *(chip(number) for number, _ in members)]
+    rest = len(classes) - plots.MANY
+    more = note(f"And {rest:,} better ones, in the runs' metrics.json.") if rest > 0 else ""
     open_ = " open" if figure == "f1" else ""
     return (
         f"<details{open_}><summary>{title} by class, the hardest first</summary>"
-        f"{grid(heads, lines, 'classes')}</details>"
+        f"{grid(heads, lines, 'classes')}{more}</details>"
     )
 
 
@@ -254,6 +257,7 @@ def _heat(value: float | None, *, best: bool) -> str:
 
 def _confusions(members: Sequence[Numbered], classes: Sequence[str]) -> str:
     parts = []
+    left_out = f": {hidden}" if (hidden := plots.hidden_classes(len(classes))) else ""
     for position, (number, row) in enumerate(members):
         try:
             drawing = charts.confusion(_counts(row, len(classes)), classes)
@@ -262,8 +266,8 @@ def _confusions(members: Sequence[Numbered], classes: Sequence[str]) -> str:
         parts.append(
             f"<details{' open' if position == 0 else ''}><summary>{chip(number)}Confusion matrix "
             f'of {text(row.name)}</summary><div class="scroll">{drawing}</div>'
-            '<p class="note">Rows are true classes, columns predicted ones; the deeper the colour, '
-            "the larger the share of the true class.</p>"
+            f'<p class="note">Rows are true classes, columns predicted ones{left_out}; the deeper the '
+            "colour, the larger the share of the true class.</p>"
             "</details>"
         )
     return f"<h3>What was taken for what</h3>{''.join(parts)}"

@@ -198,6 +198,12 @@ def most_confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[s
     ]
 
 
+def most_mistaken(counts: np.ndarray, most: int) -> np.ndarray:
+    """The classes that were taken for others, or others for them, most often, in their order; counts: as above."""
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    return np.sort(np.argsort(-mistakes, kind="stable")[:most])
+
+
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int) -> np.ndarray:
     """Rows of the wrong predictions that the classifier was surest of, the surest first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)

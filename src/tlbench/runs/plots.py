@@ -19,7 +19,7 @@ from rich.cells import cell_len
 from tlbench.base import console
 from tlbench.base.files import atomic
 from tlbench.base.text import printable
-from tlbench.runs import fonts
+from tlbench.runs import fonts, metrics
 
 STYLE = {
     "axes.spines.top": False,
@@ -37,6 +37,7 @@ STYLE = {
 
 STRENGTH = "strength of the penalty"
 FEW = 30  # classes whose counts can be read in a confusion matrix
+MANY = 100  # classes whose rows and columns can
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -132,22 +133,31 @@ def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], me
 def confusion_matrix(
     counts: np.ndarray, class_names: Sequence[str], title: str, path: Path
 ) -> None:
-    """What each true class (row) was predicted as (column)."""
-    side = float(np.clip(2.2 + 0.34 * len(class_names), 4.5, 22))
+    """What each true class (row) was predicted as (column); of very many classes those with the most mistakes."""
+    shown = metrics.most_mistaken(counts, MANY)
+    side = float(np.clip(2.2 + 0.34 * len(shown), 4.5, 22))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(side + 0.3, side), layout="constrained")
         axis = figure.subplots()
-        draw_confusion(axis, counts, class_names)
+        draw_confusion(axis, counts, [class_names[i] for i in shown], shown)
+        if left_out := hidden_classes(len(class_names)):
+            title = f"{title}\n{left_out}"
         axis.set(xlabel="predicted", ylabel="true", title=title)
         _save(figure, path)
 
 
-def draw_confusion(axis: Any, counts: np.ndarray, names: Sequence[str]) -> None:
+def hidden_classes(count: int) -> str:
+    """What a confusion matrix of so many classes does not show, in words; "" where it shows all."""
+    return f"the {MANY} classes with the most mistakes, of {count:,}" if count > MANY else ""
+
+
+def draw_confusion(axis: Any, counts: np.ndarray, names: Sequence[str], shown: np.ndarray) -> None:
     """Share of each true class as depth of colour: hits in one, misses in another; few with counts.
 
-    counts: (classes, classes); names: one a class, or none at all.
+    counts: (classes, classes); shown: which of them; names: one for each of these, or none at all.
     """
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    share, counts = share[np.ix_(shown, shown)], counts[np.ix_(shown, shown)]
     pixels = np.empty((*counts.shape, 4))
     hits = np.eye(len(counts), dtype=bool)[..., None]
     pixels[..., :3] = np.where(hits, to_rgb(console.BLUE), to_rgb(console.VERMILION))
@@ -155,11 +165,11 @@ def draw_confusion(axis: Any, counts: np.ndarray, names: Sequence[str]) -> None:
     axis.imshow(pixels, interpolation="none")
     axis.grid(False)
     axis.spines[:].set_visible(True)
-    shown, size = [_short(name) for name in names], 9 if len(names) <= FEW else 5
+    words, size = [_short(name) for name in names], 9 if len(names) <= FEW else 5
     turned = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
     way = turned if longest(names) > 2 else {}
-    axis.set_xticks(range(len(shown)), shown, fontsize=size, **way)
-    axis.set_yticks(range(len(shown)), shown, fontsize=size)
+    axis.set_xticks(range(len(words)), words, fontsize=size, **way)
+    axis.set_yticks(range(len(words)), words, fontsize=size)
     if len(counts) <= FEW:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if share[row, column] > 0.6 else None
