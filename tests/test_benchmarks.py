@@ -17,6 +17,7 @@ SIDES = {
     "limit": ("convolutions alone", "tlbench, images/s", "features", "training"),
     "backbones": ("raw pixels", "labels shuffled", "majority class"),
     "probing": ("tlbench", "scikit-learn"),
+    "many_pictures": ("bare Pillow loop", "tlbench, first start", "tlbench, second start"),
     "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
 }
 TABLES = [*SIDES, "frozen_head_full", "head_sweep_full", "probing_full"]

@@ -98,7 +98,7 @@ def find(folder: Path) -> Found:
         for name in files:
             if not hidden(name):
                 _sort_in(here / name, found)
-    found.pictures.sort()
+    found.pictures.sort(key=lambda path: path.parts)  # as paths compare, only quicker
     return found
 
 
@@ -187,13 +187,16 @@ def holds_outputs_only(folder: Path) -> bool:
     """Whether a folder is an output, or holds outputs and no data beside them."""
     if is_output(folder):
         return True
+    folders = []
     try:
-        inside = visible(folder)
-    except DataError:  # a closed folder: it is listed where its pictures are looked for
+        with os.scandir(folder) as inside:
+            for entry in inside:
+                if looks_like_one(Path(entry.name)):  # mostly the first
+                    return False
+                if entry.is_dir() and not hidden(entry.name):
+                    folders.append(Path(entry.path))
+    except OSError:  # a closed folder: it is listed where its pictures are looked for
         return False
-    if any(map(looks_like_one, inside)):
-        return False
-    folders = [path for path in inside if path.is_dir()]
     return bool(folders) and all(map(holds_outputs_only, folders))
 
 
