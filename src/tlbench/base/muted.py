@@ -1,8 +1,10 @@
-"""Silence for libraries that report on themselves below Python."""
+"""Silence for libraries that report on themselves, below Python or as warnings in threads."""
 
 import contextlib
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 
@@ -24,3 +26,30 @@ def muted_stderr() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(null)
+
+
+class _Warnings:
+    """Drops Python's warnings as long as any thread is inside.
+
+    The first in changes the filters, the last out puts them back. Each thread by itself, with
+    `warnings.catch_warnings`, would put back what another had changed, and leave the host without warnings.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._filters = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._filters.enter_context(warnings.catch_warnings(action="ignore"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.close()
+
+
+no_warnings = _Warnings()

@@ -11,7 +11,6 @@ model's user all see the same pixels.
 import io
 import logging
 import struct
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from PIL import __version__ as PILLOW
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from tlbench.base.errors import DataError
+from tlbench.base.muted import no_warnings
 from tlbench.base.text import printable
 from tlbench.data import pictures
 from tlbench.data.resize import Resize
@@ -59,7 +59,7 @@ def decoded(path: Path, content: bytes, resize: Resize) -> np.ndarray:
     try:
         # Pillow warns of odd metadata: the pixels are what counts.
         with (
-            warnings.catch_warnings(action="ignore"),
+            no_warnings,
             Image.open(io.BytesIO(_without_notes(content)), formats=pictures.formats()) as image,
         ):
             image.draft("RGB", resize.draft(image))

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from tlbench.base.errors import RunError
-from tlbench.base.files import atomic, opened
+from tlbench.base.files import atomic, opened, remove_temporaries
 from tlbench.base.locks import held
 
 NAME = "tlbench-pictures.rows"
@@ -77,6 +77,7 @@ class Known:
         lock = self.file.with_suffix(".lock")
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(self.file.parent, age=3600)
             with held(lock, wait=True, doing="keeps what it read"), atomic(self.file) as temporary:
                 rows = np.concatenate([_rows(self.file), self.rows[new]])[-MOST_ROWS:].tobytes()
                 temporary.write_bytes(_digest(rows) + rows)

@@ -4,7 +4,6 @@ import functools
 import importlib.util
 import os
 import stat
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from tlbench.base.errors import DataError
+from tlbench.base.muted import no_warnings
 from tlbench.base.text import printable
 from tlbench.runs import layout
 
@@ -242,7 +242,7 @@ def recognised(path: Path) -> bool:
     """Whether a file begins as a picture does."""
     try:
         with (
-            warnings.catch_warnings(action="ignore"),
+            no_warnings,
             path.open("rb") as file,
             Image.open(file, formats=formats()),
         ):
