@@ -307,6 +307,20 @@ def test_what_was_read_before_an_interruption_is_known(
     assert len(opened) <= 1
 
 
+def test_what_is_new_is_written_now_and_then(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill then costs the reading of half a minute."""
+    seen = known.Known.of(paths, Path(INDEX), decoding.reader())
+    seen.add(0, b"a picture", plain=False)
+    seen.keep_now_and_then()
+    assert known.count(Path(INDEX)) == 0
+    monkeypatch.setattr(known, "SECONDS", -1)
+    seen.keep_now_and_then()
+    seen.keep_now_and_then()
+    assert known.count(Path(INDEX)) == 1
+
+
 def test_an_index_of_the_most_rows_forgets_the_oldest(
     paths: list[Path], opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
