@@ -35,7 +35,9 @@ def read(cfg: Data, resize: Resize) -> Contents:
     """The pictures of every row that has a label and a readable one."""
     found = _read(cfg)
     log.info("Reading %s images in %d classes", f"{len(found.paths):,}", len(found.class_names))
-    table, good, unreadable = images.read(found.paths, resize, cfg.memory_limit_gb * 2**30)
+    table, good, unreadable = images.read(
+        found.paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
+    )
     if unreadable and cfg.unreadable == "refuse":
         raise DataError(
             f"{len(unreadable)} of {len(found.paths)} images cannot be read, the first: {unreadable[0]} "
