@@ -80,6 +80,19 @@ def test_each_problem_is_found_and_a_decision_is_obeyed(
     assert not kept & {"cat/blank.png", "cat/again.png"}
 
 
+def test_data_has_to_be_named_and_arrays_have_no_corrections(
+    tlbench: Command, tmp_path: Path
+) -> None:
+    for verb in (("inspect",), ("data", "export")):
+        answer = tlbench(*verb)
+        assert (answer.code, len(answer.error_lines)) == (2, 1)
+        assert "Name the data: data=image_folder" in answer.err
+    answer = tlbench("inspect", "data=digits", "--out", str(tmp_path / "out"))
+    assert answer.code == 0, answer.err
+    assert "data.corrections" not in answer.out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["inspect.html"]
+
+
 def test_labels_that_were_flipped_are_doubted_first(
     tlbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,3 +71,17 @@ class RunParser(Parser):
 
 def _indented(lines: str) -> str:
     return "\n".join(f"  {line.strip()}" for line in lines.strip().splitlines())
+
+
+def with_data(words: Sequence[str]) -> Sequence[str]:
+    """The words, which have to name a data set. Raises ConfigError where they do not."""
+    if not any(word.startswith("data=") for word in words):
+        raise ConfigError(
+            "Name the data: data=image_folder data.root=my_photos, data=table data.table=labels.csv, or another data=..."
+        )
+    return words
+
+
+def needs_keras(source: str) -> bool:
+    """Whether a data source reads through Keras, whose import is to be silenced first."""
+    return source.startswith("cifar")

@@ -59,7 +59,8 @@ def write(found: Inspection, folder: Path, command: str) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / PAGE, page.html(found, command))
-    write_text(folder / CORRECTIONS, corrections(found))
+    if found.dataset.files is not None:  # decisions go by paths
+        write_text(folder / CORRECTIONS, corrections(found))
 
 
 def corrections(found: Inspection) -> str:

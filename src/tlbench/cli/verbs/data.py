@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tlbench.base.errors import ConfigError
-from tlbench.cli.arguments import Parser
+from tlbench.cli import quiet
+from tlbench.cli.arguments import Parser, needs_keras, with_data
 
 ABOUT = "the table of a data set with its split, to keep or to publish"
 EXAMPLE = "tlbench data export data=image_folder data.root=photos --out photos.csv"
@@ -21,7 +22,9 @@ def run(words: list[str]) -> int:
     from tlbench.data import datasets
     from tlbench.data.resize import Resize
 
-    cfg = compose(asked.data, asked.config_dir)
+    cfg = compose(with_data(asked.data), asked.config_dir)
+    if needs_keras(cfg.data.source):
+        quiet.import_tensorflow()
     dataset = datasets.load(cfg.data, Resize.of(cfg))
     table = dataset.listing()
     if asked.out == "-":
@@ -56,7 +59,9 @@ def _parser() -> Parser:
         example=f"{EXAMPLE}\ntlbench train data=table data.table=photos.csv data.root=photos",
     )
     parser.add_argument("action", metavar="export", choices=["export"], help="write the table")
-    parser.add_argument("data", metavar="data...=...", nargs="*", help="a data set, as for train")
+    parser.add_argument(
+        "data", metavar="data...=...", nargs="*", default=[], help="a data set, as for train"
+    )
     parser.add_argument("--out", metavar="FILE", default="-", help="where to; without it to stdout")
     parser.add_argument(
         "--config-dir", metavar="DIR", help="a folder of your own YAML, as for train"

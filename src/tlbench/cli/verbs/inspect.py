@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tlbench.cli import quiet, signals
-from tlbench.cli.arguments import Parser
+from tlbench.cli.arguments import Parser, needs_keras, with_data
 
 ABOUT = "a look at a data set before training: counts, copies, doubtful labels"
 EXAMPLE = "tlbench inspect data=image_folder data.root=photos"
@@ -20,8 +20,8 @@ def run(words: list[str]) -> int:
     from tlbench.config.words import command
 
     doubt = any(word.startswith("backbone=") for word in asked.words)
-    cfg = compose(["head=logistic", "trainable=false", *asked.words], asked.config_dir)
-    if doubt:
+    cfg = compose(["head=logistic", "trainable=false", *with_data(asked.words)], asked.config_dir)
+    if doubt or needs_keras(cfg.data.source):
         quiet.import_tensorflow()
     from tlbench.inspection import inspect
 
@@ -32,7 +32,7 @@ def run(words: list[str]) -> int:
         inspect.write(found, folder, typed)
     _show(found)
     console.out.print("written to", console.path(folder), soft_wrap=True)
-    if found.problems:
+    if found.problems and found.dataset.files is not None:
         obeyed = command(
             "train", *_data(asked.words), f"data.corrections={folder / inspect.CORRECTIONS}"
         )
