@@ -77,7 +77,7 @@ def with_data(words: Sequence[str]) -> Sequence[str]:
     """The words, which have to name a data set. Raises ConfigError where they do not."""
     if not any(word.startswith("data=") for word in words):
         raise ConfigError(
-            "Name the data: data=image_folder data.root=my_photos, data=table data.table=labels.csv, or another data=..."
+            "Name the data: data=image_folder data.root=my_photos, data=table data.table=labels.csv, or another."
         )
     return words
 
