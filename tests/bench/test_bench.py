@@ -80,7 +80,47 @@ def test_a_backbone_that_fails_leaves_the_others(tlbench: Command, tmp_path: Pat
     rows = lines(tmp_path / "b")
     assert float(rows["small"]["all"]) > 0.5
     assert "broken.keras" in rows["broken"]["reason"]
-    assert "broken: " in answer.out
+    assert rows["broken"]["reason"] in (tmp_path / "b" / "bench.html").read_text()
+    assert (answer.out + answer.err).count("broken.keras cannot be the backbone") == 1
+    assert "Failed, as said above and in bench.html: broken." in answer.out
+
+
+def test_without_network_a_bench_ends_at_once(tmp_path: Path) -> None:
+    closed = {"HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path / "keras")}
+    data = ("data=digits", "data.limit=300,200")
+    words = ("bench", "backbone=mobilenet,vgg16", "backbone.image_size=32", *data, *SHORT[2:])
+    done = subprocess.run(
+        [sys.executable, "-m", "tlbench", *words, "--out", "b"],
+        capture_output=True,
+        text=True,
+        env=os.environ | closed,
+    )
+    assert done.returncode == 1
+    *told, last = done.stderr.splitlines()
+    assert last.startswith("tlbench: error: No backbone could be measured: their weights")
+    assert "backbone=file backbone.weights=" in last
+    failures = [line for line in told if "could not be downloaded" in line]
+    assert [line.split()[0] for line in failures] == ["mobilenet", "vgg16"]
+    assert "random weights)" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "b" / "bench.html").exists()
+
+
+def test_a_backbone_without_its_weights_has_no_row_of_random_ones(
+    tlbench: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.h5").write_text("no weights")
+    small = ("backbone=mobilenet", "backbone.arguments.alpha=0.25", "backbone.image_size=32")
+    trained = (*SHORT[:3], "head=linear", "trainable=false", "epochs=1", "hydra.run.dir=run")
+    kept = tlbench("train", *small, "backbone.weights=null", *trained)
+    assert kept.code == 0, kept.err
+    answer = tlbench("bench", *small, "backbone.weights=run,broken.h5", *SHORT, "--out", "b")
+    assert answer.code == 1
+    rows = lines(tmp_path / "b")
+    assert float(rows["mobilenet weights=run"]["all"]) > 0.1
+    assert "broken.h5" in rows["mobilenet weights=broken.h5"]["reason"]
+    random = [row["row"] for row in rows.values() if row["kind"] == "random weights"]
+    assert random == ["mobilenet weights=run, random weights"]
 
 
 def test_several_data_sets_are_ranked(tlbench: Command, tmp_path: Path, photos: Path) -> None:

@@ -45,6 +45,10 @@ class SweepError(TlbenchError):
     """Some jobs of a sweep failed; the others finished."""
 
 
+class BenchError(TlbenchError):
+    """Nothing that a bench compares can be measured."""
+
+
 class TrainingError(TlbenchError):
     """A training that cannot go on, though its settings are valid."""
 

@@ -1,11 +1,29 @@
-"""Silence for libraries that report on themselves, below Python or as warnings in threads."""
+"""Silence for libraries that report on themselves: in print, below Python, or as warnings in threads."""
 
 import contextlib
+import io
+import logging
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+
+class _Downloads(io.StringIO):
+    """Takes what is printed, and logs what of it tells of a download."""
+
+    def write(self, text: str) -> int:
+        if text.startswith("Downloading"):
+            log.info("%s", text.strip())
+        return len(text)
+
+
+def muted_stdout() -> contextlib.AbstractContextManager[object]:
+    """Keep from stdout, which is for results, what Keras prints when it downloads: that is logged."""
+    return contextlib.redirect_stdout(_Downloads())
 
 
 @contextlib.contextmanager

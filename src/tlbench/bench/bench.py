@@ -3,14 +3,14 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from tlbench.base import console
-from tlbench.base.errors import TlbenchError
+from tlbench.base.errors import BenchError, ConfigError, TlbenchError, WeightsError
 from tlbench.bench import cells, measure, probes
 from tlbench.bench.cells import MAJORITY, PIXELS, PRETRAINED, RANDOM, SHUFFLED, Cell
 from tlbench.bench.entries import Entry
@@ -35,7 +35,7 @@ def bench(entries: Sequence[Entry], settings: Settings, folder: Path, seconds: f
     """Measure every entry, and what zero looks like; seconds: after which nothing more is begun.
 
     What the folder holds of the same bench is not measured again. A row that fails, or that there was no time
-    for, says why.
+    for, says why. Raises BenchError where no backbone can be measured.
     """
     cfg = entries[0].cfg
     machine = hardware.prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
@@ -44,16 +44,41 @@ def bench(entries: Sequence[Entry], settings: Settings, folder: Path, seconds: f
     )
     with console.progress("bench", total) as advance:
         work = _Work(settings, folder, machine, time.monotonic() + seconds, _Bar(advance, total))
-        order = list(entries) if seconds == float("inf") else work.promising(entries)
-        found = [work.row(PRETRAINED, entry) for entry in order]
+        order = sum(_by_data(entries), [])
+        order = order if seconds == float("inf") else work.promising(order)
+        found = []
+        for entry in order:
+            found.append(work.row(PRETRAINED, entry))
+            _refuse_nothing(found, entries, work.lost)
+        measured = [e for e, cell in zip(order, found, strict=True) if cell.right]
         for alike in _by_data(entries):
             here = [cell for cell in found if cell.data == alike[0].data and cell.right]
             found += [work.row(MAJORITY, alike[0]), work.row(PIXELS, alike[0])]
             if here:
                 best = max(here, key=lambda cell: float(cell.right[probes.ALL].mean()))
                 found += [work.row(SHUFFLED, e) for e in alike if e.backbone == best.backbone]
-        found += [work.row(RANDOM, entry) for entry in order if _has_random_form(entry)]
+        found += [work.row(RANDOM, entry) for entry in measured if _has_random_form(entry)]
     return found
+
+
+def _refuse_nothing(
+    cells: Sequence[Cell], entries: Sequence[Entry], lost: Mapping[str, TlbenchError]
+) -> None:
+    """Raise BenchError where no backbone can be built, or every row has failed: nothing else would say anything."""
+    if not all(cell.failed for cell in cells):
+        return
+    backbones = {repr(entry.cfg.backbone): entry.cfg.backbone for entry in entries}
+    all_lost = len(lost) == len(backbones) and all(
+        any(cell.backbone == entry.backbone for cell in cells) for entry in entries
+    )
+    if not all_lost and len(cells) < len(entries):
+        return
+    if all_lost and all(each.weights and not each.weights_file for each in backbones.values()):
+        raise BenchError(
+            "No backbone could be measured: their weights could not be downloaded. Connect to a network, or give "
+            "weights that are here: backbone=file backbone.weights=MODEL.keras, or backbone.weights=DIR of a run."
+        )
+    raise BenchError(f"No backbone could be measured. {cells[0].name}: {cells[0].reason}")
 
 
 def _has_random_form(entry: Entry) -> bool:
@@ -79,6 +104,8 @@ class _Work:
     deadline: float  # of time.monotonic()
     bar: "_Bar"
     probing: float = 10.0  # seconds of the probes of a row, as the last one took
+    lost: dict[str, TlbenchError] = field(default_factory=dict)  # by backbone: it cannot be built
+    _said: set[str] = field(default_factory=set)  # reasons that need not be said again
     _read: dict[str, tuple[Resize, Dataset]] = field(default_factory=dict)
     _best: tuple[float, int, Network] | None = (
         None  # accuracy, entry: shuffled labels want it again
@@ -106,8 +133,10 @@ class _Work:
             with console.drawn_on(_inside(told)):
                 cell = self._measured(kind, entry, dataset, told)
         except TlbenchError as error:
-            log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, error)
-            cell = self._without(kind, entry, str(error))
+            if str(error) not in self._said:
+                log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, error)
+            self._said.add(str(error))
+            cell = replace(self._without(kind, entry, str(error)), failed=True)
         finally:
             told(1.0)
         if cell.right:
@@ -141,7 +170,18 @@ class _Work:
     def _network(self, kind: str, entry: Entry, cfg: Config, dataset: Dataset) -> Network:
         if kind == SHUFFLED and self._best is not None and self._best[1] == id(entry):
             return self._best[2]
-        return measure.built(cfg, dataset, self.machine)
+        return self._built(cfg, dataset)
+
+    def _built(self, cfg: Config, dataset: Dataset) -> Network:
+        """A network; what cannot be built is not tried again: a download may fail for a long time."""
+        name = repr(cfg.backbone)
+        if name in self.lost:
+            raise self.lost[name]
+        try:
+            return measure.built(cfg, dataset, self.machine)
+        except (ConfigError, WeightsError) as error:
+            self.lost[name] = error
+            raise
 
     def _without(self, kind: str, entry: Entry, reason: str) -> Cell:
         return Cell(
@@ -185,7 +225,7 @@ class _Work:
         try:
             with console.drawn_on(None):
                 dataset = self.dataset(entry)
-                return see(measure.built(entry.cfg, dataset, self.machine).way, dataset, entry.cfg)
+                return see(self._built(entry.cfg, dataset).way, dataset, entry.cfg)
         except TlbenchError:
             return -1.0
 

@@ -32,6 +32,7 @@ class Cell:
     images: dict[str, int] = field(default_factory=dict)  # training images of each probe
     right: dict[str, np.ndarray] = field(default_factory=dict)  # probe -> (draws, test images)
     reason: str = ""  # why there is nothing: it failed, or was left out
+    failed: bool = False
 
     @property
     def name(self) -> str:

@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tlbench.base.errors import ConfigError
 from tlbench.bench.settings import Settings
+from tlbench.config import names
 from tlbench.config import words as grammar
 from tlbench.config.compose import compose
+from tlbench.config.identity import flat
 from tlbench.config.schema import Config
 
 SEVERAL = ("backbone", "data")  # groups whose words may have several values
@@ -45,20 +47,11 @@ def entries(words: Sequence[str], settings: Settings, config_dir: str | None) ->
                 "A bench draws as many images of each class as of any other, and counts them alike. Leave "
                 "loss.class_weights=... and data.sampling=... out."
             )
-        backbone = _label(_network(cfg), "backbone.", several)
+        known = flat(asdict(cfg))
+        backbone = _label(names.backbone(known), "backbone.", several)
         own = tuple(word for word in chosen if word.startswith("backbone"))
-        found.append(Entry(backbone, _label(_pictures(cfg), "data.", several), cfg, own))
+        found.append(Entry(backbone, _label(names.data(known), "data.", several), cfg, own))
     return found
-
-
-def _network(cfg: Config) -> str:
-    file = cfg.backbone.weights if cfg.backbone.builder == "file" else None
-    return Path(file).stem if file else cfg.backbone.name
-
-
-def _pictures(cfg: Config) -> str:
-    file = {"image_folder": cfg.data.root, "table": cfg.data.table}.get(cfg.data.source)
-    return Path(file).stem if file else cfg.data.name
 
 
 def _values(word: str) -> list[str]:
@@ -76,5 +69,11 @@ def _values(word: str) -> list[str]:
 def _label(name: str, prefix: str, several: Sequence[str]) -> str:
     """A name, and behind it the settings by which several entries of that name differ."""
     differ = [word for word in several if word.startswith(prefix)]
-    differ = [word for word in differ if not word.startswith(PATHS)]  # they are in the name
+    differ = [word for word in differ if not (word.startswith(PATHS) and _says(name, word))]
     return " ".join([name, *(word.removeprefix(prefix) for word in differ)])
+
+
+def _says(name: str, word: str) -> bool:
+    """Whether a name is that of the path which a word sets."""
+    path = grammar.path_of(word)
+    return name in (path.absolute().name, path.stem)

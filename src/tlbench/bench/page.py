@@ -46,7 +46,8 @@ def tables(rows: Sequence[Row]) -> str:
 
 def _data_set(rows: Sequence[Row], name: str) -> str:
     numbered = [(i, row) for i, row in enumerate(rows, 1) if row.cell.right]
-    said = "".join(f"<li>{text(line)}</li>" for line in table.sentences(rows, name))
+    lines = [*table.sentences(rows, name), *table.reasons(rows, name)]
+    said = "".join(f"<li>{text(line)}</li>" for line in lines)
     return (
         f"<section><h2>{text(name)}</h2>{_table(numbered)}"
         f'<p class="note">{_notes(numbered)}</p><h3>What it says</h3><ul>{said}</ul>'

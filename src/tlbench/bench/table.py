@@ -91,8 +91,13 @@ def sentences(rows: Sequence[Row], data: str) -> list[str]:
                 f"{NOT_BETTER} {row.cell.backbone} is not surely better than {' or '.join(row.unbeaten)}: "
                 "its features bring nothing here."
             )
-    said += [f"{row.cell.name}: {row.cell.reason}" for row in here if row.cell.reason]
     return said
+
+
+def reasons(rows: Sequence[Row], data: str, *, failed: bool = True) -> list[str]:
+    """Why rows of one data set have no figures, a line each; failed: those that have failed among them."""
+    missing = [row.cell for row in rows if row.cell.data == data and row.cell.reason]
+    return [f"{cell.name}: {cell.reason}" for cell in missing if failed or not cell.failed]
 
 
 def ranks(rows: Sequence[Row]) -> str:

@@ -148,7 +148,8 @@ def several(word: str) -> list[str]:
     (parsed,) = OverridesParser.create().parse_overrides(for_hydra([word], sweep=True))
     if not parsed.is_sweep_override():
         return [word]
-    return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+    words = (f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator())
+    return [typed(word) for word in words]
 
 
 def path_of(word: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tlbench.base import registry
 from tlbench.base.errors import ConfigError, TlbenchError, WeightsError, first_line, suggest
+from tlbench.base.muted import muted_stdout
 from tlbench.config.schema import Backbone
 from tlbench.networks import weights
 from tlbench.networks.hardware import keras
@@ -52,9 +53,10 @@ def keras_applications(cfg: Backbone) -> keras.Model:
     shape = (cfg.image_size, cfg.image_size, 3)
     downloaded = "imagenet" if cfg.weights == "imagenet" else None
     try:
-        backbone = function(
-            include_top=False, weights=downloaded, input_shape=shape, **cfg.arguments
-        )
+        with muted_stdout():  # Keras tells there what it downloads
+            backbone = function(
+                include_top=False, weights=downloaded, input_shape=shape, **cfg.arguments
+            )
     except Exception as error:
         raise _explained(cfg, error) from error
     if cfg.weights_file:
@@ -79,8 +81,9 @@ def _explained(cfg: Backbone, error: Exception) -> TlbenchError:
     """What a user can do when keras.applications refuses to build a backbone."""
     text = first_line(error)
     if "fetch failure" in text or "urlopen" in text:
+        reason = text.rpartition(" -- ")[2]  # behind the address
         return WeightsError(
-            f"backbone.weights=imagenet could not be downloaded for {cfg.architecture} ({text}). Set "
+            f"backbone.weights=imagenet could not be downloaded for {cfg.architecture} ({reason}). Set "
             "backbone.weights to a Keras weights file or an earlier run, or to null for random weights."
         )
     if least := re.search(r"[Ii]nput size must be at least (\d+)x", text):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlbench.base.errors import ConfigError, WeightsError, first_line, suggest
+from tlbench.base.muted import muted_stdout
 from tlbench.config.schema import Backbone
 from tlbench.networks import weights
 from tlbench.networks.backbones import Network, settle
@@ -92,7 +93,8 @@ def _kind(name: str | None) -> Any:
 def _preset(cfg: Backbone, preset: str) -> keras.Model:
     """Published weights, downloaded once, or those in a folder."""
     try:
-        whole = _whole(cfg).from_preset(preset)
+        with muted_stdout():
+            whole = _whole(cfg).from_preset(preset)
     except Exception as error:
         raise WeightsError(
             f"backbone.weights={cfg.weights}: KerasHub's '{preset}' could not be had ({first_line(error)}). Set "

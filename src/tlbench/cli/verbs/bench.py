@@ -113,7 +113,10 @@ def _show(rows: Sequence[Any], folder: Path, words: Sequence[str]) -> None:
     data = list(dict.fromkeys(row.cell.data for row in rows))
     for name in data:
         console.out.print(table.table(rows, name))
-        for line in table.sentences(rows, name):
+        said = [*table.sentences(rows, name), *table.reasons(rows, name, failed=False)]
+        if failed := [row.cell.name for row in rows if row.cell.data == name and row.cell.failed]:
+            said.append(f"Failed, as said above and in bench.html: {', '.join(failed)}.")
+        for line in said:
             console.out.print(Text(printable(line)))
         console.out.print()
     if len(data) > 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tlbench.base.errors import DataError
+from tlbench.base.muted import muted_stdout
 from tlbench.config.schema import Data
 from tlbench.data.images import ArrayImages
 from tlbench.data.index import existing
@@ -84,7 +85,8 @@ def _downloaded(cifar: Cifar, cfg: Data) -> Parts:
     options = {} if cifar is CIFAR10 else {"label_mode": cifar.key.partition("_")[0]}
     log.info("Loading %s through Keras (downloaded once, kept under ~/.keras)", cifar.loader)
     try:
-        train, test = module.load_data(**options)
+        with muted_stdout():
+            train, test = module.load_data(**options)
     except Exception as error:  # Keras raises a bare Exception when the network is not there
         raise DataError(
             f"{cfg.name} could not be downloaded ({error}). Set data.root to a folder that holds its official "

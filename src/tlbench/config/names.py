@@ -1,0 +1,31 @@
+"""What people call a backbone and a data set: the name of its YAML file, or of the file or folder that it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Names that say where something comes from, not what it is, and the setting that does.
+OF_A_FILE = {
+    ("backbone.name", "file"): "backbone.weights",
+    ("data.name", "image_folder"): "data.root",
+    ("data.name", "table"): "data.table",
+}
+
+
+def backbone(settings: Mapping[str, Any]) -> str:
+    """Of a backbone; settings: by dotted names."""
+    return _name("backbone.name", settings)
+
+
+def data(settings: Mapping[str, Any]) -> str:
+    """Of a data set; settings: by dotted names."""
+    return _name("data.name", settings)
+
+
+def _name(key: str, settings: Mapping[str, Any]) -> str:
+    name = str(settings.get(key))
+    place = settings.get(OF_A_FILE.get((key, name), ""))
+    if not place:
+        return name
+    path = Path(str(place))
+    return (path.absolute().name if key == "data.name" and name != "table" else path.stem) or name
