@@ -20,7 +20,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from helpers import make_config
+from helpers import SMALL, make_config
 from tlbench.base.console import THEME
 from tlbench.base.errors import RunError
 from tlbench.base.files import write_json
@@ -172,6 +172,47 @@ def test_names_say_what_differs(tmp_path):
         "c": "mobilenet exp all layers epochs=9",
         "d": "mobilenet exp head only",
     }
+
+
+def test_names_tell_the_data_where_it_differs(tmp_path):
+    for folder, root, epochs, contents in (
+        ("a", "big/photos.v2", 5, "one"),
+        ("b", "big/emoji", 9, "two"),
+        ("c", "small/emoji", 5, "three"),
+    ):
+        words = ("data=image_folder", f"data.root={tmp_path / root}", f"epochs={epochs}")
+        make_run(tmp_path / folder, *words, fingerprint=contents, images=40)
+    made = rows.rows(results.collect([tmp_path]))
+    names = {row.first.folder.name: row.name for row in made}
+    assert names == {
+        "a": "mobilenetv3 photos.v2",
+        "b": "mobilenetv3 big/emoji",
+        "c": "mobilenetv3 small/emoji",
+    }
+    made = rows.rows([row.first for row in made if row.first.folder.name != "c"])
+    names = {row.first.folder.name: row.name for row in made}
+    assert names == {"a": "mobilenetv3 photos.v2", "b": "mobilenetv3 emoji"}
+
+
+def test_a_table_of_pictures_and_a_model_file_are_called_by_their_names(tmp_path):
+    for folder, table in (("a", "left.csv"), ("b", "right.csv")):
+        words = ("data=table", f"data.table={tmp_path / table}", f"backbone.weights={SMALL}")
+        make_run(tmp_path / folder, "backbone=file", *words, fingerprint=folder, images=40)
+    made = rows.rows(results.collect([tmp_path]))
+    assert {row.name for row in made} == {"small left", "small right"}
+
+
+def test_where_takes_paths_as_they_are_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        words = ("data=image_folder", f"data.root={tmp_path / 'sets' / folder}")
+        make_run(tmp_path / folder, *words, "backbone=file", f"backbone.weights={SMALL}", images=40)
+    found = results.collect([tmp_path])
+    for condition in ("data.root=sets/a", "data.root=./sets/a/", f"data.root={tmp_path}/sets/a"):
+        assert [r.folder.name for r in rows.where(found, [condition])] == ["a"]
+    assert rows.where(found, ["data.root=a"]) == []
+    assert len(rows.where(found, [f"backbone.weights={os.path.relpath(SMALL)}"])) == 2
+    assert len(rows.where(found, ["backbone=small", "data=b"])) == 1
 
 
 def test_runs_on_other_data_are_not_merged(tmp_path):

@@ -44,7 +44,7 @@ def bench(entries: Sequence[Entry], settings: Settings, folder: Path, seconds: f
     )
     with console.progress("bench", total) as advance:
         work = _Work(settings, folder, machine, time.monotonic() + seconds, _Bar(advance, total))
-        order = sum(_by_data(entries), [])
+        order = [entry for alike in _by_data(entries) for entry in alike]
         order = order if seconds == float("inf") else work.promising(order)
         found = []
         for entry in order:

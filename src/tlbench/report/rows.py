@@ -1,13 +1,17 @@
 """Results -> rows of a table: chosen, named by what differs, seeds merged. No TensorFlow."""
 
+import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from tlbench.base.errors import ConfigError, suggest
+from tlbench.config import names
 from tlbench.config.identity import FOLD, SEED, counts
+from tlbench.config.words import expanded
 from tlbench.report.statistics import wilson
 from tlbench.runs import metrics, published
 from tlbench.runs.results import FIGURES, Result
@@ -16,6 +20,7 @@ MORE_IS_BETTER = (
     *("accuracy", "val_accuracy", "evaluation", "balanced_accuracy", "macro_f1"),
     "images_per_second",
 )
+PATHS = ("data.root", "data.table", "backbone.weights", "features.folder")
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,17 @@ def where(results: Sequence[Result], conditions: Iterable[str]) -> list[Result]:
             options = {*keys, *groups, "status"}
             near = [k for k in options if k.rpartition(".")[2] == name] or options
             raise ConfigError(f"Unknown --where key '{name}'. {suggest(name, near)}")
-        kept = [r for r in kept if key in r.settings and _equal(r.settings[key], value)]
+        kept = [r for r in kept if key in r.settings and _fits(r.settings, key, value)]
     return kept
+
+
+def _fits(settings: Mapping[str, Any], key: str, typed: str) -> bool:
+    """Whether a setting is what was typed: a path wherever it begins, a name as the table shows it too."""
+    setting = settings[key]
+    if key in PATHS and setting is not None and typed:
+        return os.path.realpath(str(setting)) == os.path.realpath(expanded(typed))
+    called = {"backbone.name": names.backbone, "data.name": names.data}.get(key)
+    return _equal(setting, typed) or (called is not None and _equal(called(settings), typed))
 
 
 def _equal(setting: Any, typed: str) -> bool:
@@ -169,8 +183,8 @@ def rows(results: Sequence[Result], *, merge: bool = True) -> list[Row]:
         own = (i,) if not (merge and result.completed) else ()
         groups.setdefault((result.identity, *own), []).append(result)
     members = [tuple(group) for group in groups.values()]
-    names = _names([group[0] for group in members], seeds=not merge)
-    made = [Row(name, group) for name, group in zip(names, members, strict=True)]
+    called = _names([group[0] for group in members], seeds=not merge)
+    made = [Row(name, group) for name, group in zip(called, members, strict=True)]
     return [row for row in made if row.completed] + [row for row in made if not row.completed]
 
 
@@ -183,11 +197,12 @@ def _names(results: Sequence[Result], *, seeds: bool) -> list[str]:
     words = [[_stem(result)] for result in results]
     readable = [result for result in results if result.settings]
     for key in BARE:
-        if len({str(result.settings.get(key)) for result in readable}) > 1:
+        called = {id(r): _called(r, key, readable) for r in readable}
+        if len(set(called.values())) > 1:
             for result, name in zip(results, words, strict=True):
                 implied = result.published and (result.comparable or key == "head.name")
                 if result.settings and not implied:
-                    name.append(str(result.settings.get(key)))
+                    name.append(called[id(result)])
     finished = [i for i, result in enumerate(results) if result.completed]
     _tell_apart([(results[i], words[i]) for i in finished], seeds=seeds)
     return [" ".join(name) for name in words]
@@ -198,7 +213,29 @@ def _stem(result: Result) -> str:
         return result.folder.name
     if result.published:
         return str(result.published["label"])
-    return str(result.settings.get("backbone.name", result.folder.name))
+    return names.backbone(result.settings)
+
+
+def _called(result: Result, key: str, results: Sequence[Result]) -> str:
+    """What says a value that is bare in a name: of data its folder, and the one above where that alone tells."""
+    if key != "data.name":
+        return str(result.settings.get(key))
+    name, place = names.data(result.settings), _place(result)
+    for other in results:
+        elsewhere = _place(other) != place and names.data(other.settings) == name
+        if elsewhere and _contents(other) != _contents(result):
+            return "/".join(Path(place).parts[-2:])
+    return name
+
+
+def _place(result: Result) -> str:
+    """Where the pictures of a run lie."""
+    return str(result.settings.get("data.table") or result.settings.get("data.root") or "")
+
+
+def _contents(result: Result) -> str | None:
+    """A digest of them; older runs tell only that of them and their split."""
+    return result.data.get("contents") or result.data.get("fingerprint")
 
 
 def _tell_apart(named: Sequence[tuple[Result, list[str]]], *, seeds: bool) -> None:
@@ -221,7 +258,7 @@ def _telling(results: Sequence[Result], *, seeds: bool) -> str | None:
     """The setting with the most different values among the telling ones, else among the rest."""
     keys = {key for result in results for key in result.settings}
     # Where two data sets lie may be all that a reader knows them by.
-    silent = {key for key in keys if not counts(key) and key != "data.root"}
+    silent = {key for key in keys if not counts(key) and key not in ("data.root", "data.table")}
     rest = sorted(keys - set(TELLING) - silent - {SEED, FOLD})
     for options in (TELLING, rest, [SEED, FOLD] if seeds else []):
         values = {key: {str(r.settings.get(key)) for r in results} for key in options}
