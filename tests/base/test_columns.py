@@ -1,6 +1,9 @@
 """Tables at any width: nothing that decides is cut, no word or number broken."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -47,6 +50,41 @@ def test_the_least_column_goes_first_and_paths_lose_their_middle() -> None:
     assert "…" in shown(50)[2]
     assert "cat 1.png" in shown(50)[2]
     assert "pictures/a very long folder name/of somebody/cat 1.png" in shown(120)[2]
+
+
+NAMES = (
+    Column("file", path=True),
+    Column("class", fold=True),
+    Column("confidence", "right"),
+    Column("runner-up", fold=True),
+)
+LONG = "Beavers and otters of the northern rivers"
+PREDICTED = [[f"{'folder/' * 5}a.png", LONG, "0.8123", f"{LONG} 0.1234, trout 0.0567"]]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 130])
+def test_names_fold_and_no_column_that_was_asked_for_goes(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(FittedTable(NAMES, PREDICTED))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in text.splitlines())
+    assert text.splitlines()[0].split() == ["file", "class", "confidence", "runner-up"]
+    for word in (*LONG.split(), "0.8123", "0.1234,", "trout", "0.0567"):
+        assert word in text
+    assert ("…" in text) == (width < 80)  # folding loses nothing, and comes first
+
+
+def test_a_pipe_has_room_for_everything() -> None:
+    code = (
+        "from tlbench.base import console; from tlbench.base.columns import Column, FittedTable\n"
+        "columns = [Column('file', path=True), Column('size', rank=1), Column('class', fold=True)]\n"
+        "console.out.print(FittedTable(columns, [['f' * 150, '12 MB', 'a b ' * 40 + 'c']]))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.splitlines()[2].split("  ") == ["f" * 150, "12 MB", "a b " * 40 + "c"]
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,13 @@ def test_several_conditions_all_hold(runs, capsys):
     assert {row["run"] for row in found} == {"MobileNetV3(FC)", "MobileNetV3(exp)"}
 
 
+def test_the_column_that_is_sorted_by_is_shown(runs, capsys):
+    report(runs)
+    assert "size" not in capsys.readouterr().out.splitlines()[0]
+    report(runs, "--sort", "size")
+    assert "size" in capsys.readouterr().out.splitlines()[0]
+
+
 def test_sort_puts_the_best_first_and_rows_without_figures_last(runs, capsys):
     found = as_json(capsys, runs, "--sort", "evaluation")["rows"]
     values = [row["evaluation"] for row in found]

@@ -1,6 +1,6 @@
-"""A table that fits its terminal: it does without its least columns, and shortens paths from their middle.
+"""A table that fits its terminal: it does without its least columns, folds names, shortens paths from their middle.
 
-Nothing that decides is ever cut, and no word or number broken.
+Nothing that decides is ever cut, and no number broken; where there is room, nothing is changed at all.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,25 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tlbench.base.console import plain
+from tlbench.base.console import WIDEST, plain
 
 GAP = 2  # cells between columns
 LEAST_PATH = 20  # cells below which a path tells nothing
+LEAST_FOLD = 12  # cells below which folded names are a tower of words
 
 
 @dataclass(frozen=True)
 class Column:
-    """rank: the highest go first where there is no room, 0 never; path: its cells may be shortened."""
+    """rank: the highest go first where there is no room, 0 never.
+
+    path: its cells may be shortened; fold: they may be folded, between words where these are not too long.
+    """
 
     heading: str
     justify: Literal["left", "right"] = "left"
     rank: int = 0
     path: bool = False
+    fold: bool = False
     style: str = ""
 
 
@@ -50,18 +55,24 @@ class FittedTable:
 
     def __str__(self) -> str:
         """As a file has it."""
-        return plain(self, width=100)
+        return plain(self, width=WIDEST)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         kept = self._fit(options.max_width)
-        spare = options.max_width - sum(self._width(i) + GAP for i in kept) + GAP
+        widths = self._widths(kept, options.max_width)
         space = (0, GAP - 1, 0, 0)  # beside the one that the box draws
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=space)
         for i in kept:
             column = self.columns[i]
-            table.add_column(column.heading, justify=column.justify, style=column.style)
+            table.add_column(
+                column.heading,
+                justify=column.justify,
+                style=column.style,
+                width=widths[i],
+                overflow="fold",
+            )
         for row in self.rows:
-            table.add_row(*(self._cell(i, row[i], spare) for i in kept))
+            table.add_row(*(self._cell(i, row[i], widths[i]) for i in kept))
         if self.title:
             yield Text(self.title, style="title")
         yield table
@@ -79,20 +90,43 @@ class FittedTable:
             kept.remove(least)
         return kept
 
+    def _widths(self, kept: Sequence[int], width: int) -> dict[int, int]:
+        """Cells of each column: what is too much is taken from those that fold, then from paths, the widest first."""
+        found = {i: self._width(i) for i in kept}
+        surplus = sum(found.values()) + GAP * (len(kept) - 1) - width
+        for kind in ("fold", "path"):
+            while surplus > 0:
+                narrower = [
+                    i
+                    for i in kept
+                    if getattr(self.columns[i], kind) and found[i] > self._least(i, kind)
+                ]
+                if not narrower:
+                    break
+                found[max(narrower, key=lambda i: found[i])] -= 1
+                surplus -= 1
+        return found
+
     def _width(self, place: int) -> int:
         cells = (row[place].cell_len for row in self.rows)
         return max(cell_len(self.columns[place].heading), *cells, 0)
 
-    def _least(self, place: int) -> int:
-        width = self._width(place)
-        return min(width, LEAST_PATH) if self.columns[place].path else width
+    def _least(self, place: int, kind: str = "") -> int:
+        """The fewest cells of a column; kind: by folding or by shortening alone."""
+        column, width = self.columns[place], self._width(place)
+        if column.path and kind != "fold":
+            return min(width, LEAST_PATH)
+        if column.fold and kind != "path":
+            texts = [column.heading, *(row[place].plain for row in self.rows)]
+            words = (cell_len(word) for text in texts for word in text.split())
+            return min(width, LEAST_PATH, max(LEAST_FOLD, *words))
+        return width
 
-    def _cell(self, place: int, cell: Text, spare: int) -> Text:
-        """A cell as it is, or a path shortened by what the row has too much."""
-        if spare >= 0 or not self.columns[place].path:
+    def _cell(self, place: int, cell: Text, width: int) -> Text:
+        """A cell as it is, or a path shortened to the width of its column."""
+        if not self.columns[place].path or cell.cell_len <= width:
             return cell
-        room = max(LEAST_PATH, self._width(place) + spare)
-        return Text(shortened(cell.plain, room), style=cell.style)
+        return Text(shortened(cell.plain, width), style=cell.style)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(1, options.max_width)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.segment import Segment
 from rich.table import Column
@@ -35,6 +35,7 @@ BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE = (
     "#CC79A7",
 )
 PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE)
+WIDEST = 10_000  # cells of a line where no terminal ends it
 LEAST_BAR = 12  # cells that a bar and the space around it need
 
 THEME = Theme(
@@ -53,6 +54,13 @@ THEME = Theme(
 
 class _Console(Console):
     """A console that shows text as text: a name from outside does nothing to the terminal."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """A pipe or a file has room for everything, unless COLUMNS says otherwise: grep finds no name that is cut."""
+        width, height = super().size
+        narrow = self.file.isatty() or "COLUMNS" in os.environ
+        return ConsoleDimensions(width if narrow else WIDEST, height)
 
     def on_broken_pipe(self) -> None:
         """Results without a reader are in vain: `tlbench ... | head` ends."""

@@ -28,7 +28,7 @@ def table(rows: Sequence[Row], data: str) -> FittedTable:
     here = [row for row in rows if row.cell.data == data]
     few = shots(here)
     columns = [
-        *(Column("backbone", path=True), Column("pretrained on", rank=5, path=True)),
+        *(Column("backbone", fold=True), Column("pretrained on", rank=5, fold=True)),
         *(Column("params", "right", rank=4), Column("img/s", "right", rank=2)),
         Column("ms", "right", rank=3),
         *(Column(name, "right", rank=1 if place else 0) for place, name in enumerate(few)),

@@ -37,9 +37,9 @@ class TableSink:
 
     COLUMNS = (
         Column("file", path=True, style="path"),
-        Column("class"),
+        Column("class", fold=True),
         Column("confidence", "right", style="number"),
-        Column("runner-up", rank=1, style="hint"),
+        Column("runner-up", fold=True, style="hint"),
     )
 
     def __init__(self) -> None:

@@ -143,8 +143,11 @@ def not_compared(rows: Sequence[Row]) -> str:
 class Terminal:
     """The table at whatever width it is printed: headings shorten, then columns go."""
 
-    def __init__(self, rows: Sequence[Row], tolerance: float = TOLERANCE) -> None:
-        self.rows, self.tolerance = rows, tolerance
+    def __init__(
+        self, rows: Sequence[Row], tolerance: float = TOLERANCE, *, asked: str = ""
+    ) -> None:
+        """asked: the key of a column that stays, however little room there is."""
+        self.rows, self.tolerance, self.asked = rows, tolerance, asked
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         name_width, columns, short = self._fit(options.max_width)
@@ -163,11 +166,12 @@ class Terminal:
         wanted = min(max(17, *words, 0), 32)  # "  FAIL parameters"; names fold between their words
         columns = columns_of(self.rows)
         while True:
+            spare = [column for column in columns if column.key != self.asked]
             for short in (False, True):
                 taken = sum(self._width(column, short=short) + 2 for column in columns)
-                if taken + wanted <= width or (short and not columns):
+                if taken + wanted <= width or (short and not spare):
                     return max(3, min(max(names, wanted), width - taken)), columns, short
-            columns.remove(max(columns, key=lambda column: column.rank))
+            columns.remove(max(spare, key=lambda column: column.rank))
 
     def _width(self, column: Column, *, short: bool) -> int:
         heading = column.short if short else column.heading

@@ -102,7 +102,7 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
     more = len(tested) - SHOWN_CLASSES
     caption = f"and {more} better ones, in evaluation.json" if more > 0 else ""
     columns = [
-        Column("class", path=True),
+        Column("class", fold=True),
         Column("F1", "right"),
         Column("precision", "right", rank=4),
         Column("recall", "right", rank=2),
@@ -121,8 +121,8 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> Any:
     from tlbench.base.columns import Column, FittedTable
 
     columns = [
-        Column("true", path=True),
-        Column("taken for", path=True),
+        Column("true", fold=True),
+        Column("taken for", fold=True),
         Column("images", "right"),
         Column("of the class", "right", rank=1),
     ]
@@ -138,8 +138,8 @@ def _mistakes_table(mistakes: list[dict[str, Any]]) -> Any:
 
     columns = [
         Column("image", path=True),
-        Column("true", path=True),
-        Column("taken for", path=True),
+        Column("true", fold=True),
+        Column("taken for", fold=True),
         Column("surety", "right", rank=1),
     ]
     rows = [

@@ -54,7 +54,8 @@ def run(words: list[str]) -> int:
     compared = _compare(asked, table, found)
     _write(_texts(asked, table, compared))
     if not _to_stdout(asked):
-        console.out.print(tables.Terminal(table, asked.tolerance))
+        sorted_by = SORTABLE.get(asked.sort, "")
+        console.out.print(tables.Terminal(table, asked.tolerance, asked=sorted_by))
         if compared:
             console.out.print("", comparison.view(compared), sep="\n")
     damaged = tables.unreadable(found)
