@@ -1,5 +1,6 @@
 """Every advice that a message gives: it is followed to the letter, and helps."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,27 @@ def test_images_that_cannot_be_read_are_skipped_as_advised(tlbench: Command, pho
     advice = advised(tlbench(*words, "data.unreadable=refuse"), r"data\.unreadable=\w+")
     answer = tlbench(*words, advice)
     assert answer.code == 0, answer.err
-    assert "1 images cannot be read" in answer.err
+    broken = f"{photos / 'grass' / 'broken.png'}: not a readable image"
+    assert f"Skipped {broken}" in answer.err
+    assert "1 image cannot be read and was left out" in answer.err
+    # What else reads the folder says the same.
+    (photos / "grass" / "gone.png").symlink_to("nowhere")
+    gone = f"Skipped {photos / 'grass' / 'gone.png'}: a link that leads nowhere."
+    answer = tlbench("evaluate", "run", "data=image_folder", f"data.root={photos}")
+    assert "2 images cannot be read and were left out" in answer.err
+    assert gone in answer.err
+    told = Path("run", "evaluation", "evaluation.json")
+    assert len(json.loads(told.read_text())["data"]["unreadable"]) == 2
+    few = ("bench.draws=2", "bench.shares=[0.5]", "bench.shots=[1]", "bench.steps=2")
+    words = (*BACKBONE, SHORT[0], "data=image_folder", f"data.root={photos}", *few, "--out", "b")
+    for _ in range(2):  # the second time everything is found
+        answer = tlbench("bench", *words)
+        assert answer.code == 0, answer.err
+        assert answer.err.count("2 images cannot be read and were left out") == 1
+        assert gone in answer.err
+        assert "2 images cannot be read and were left out: " in Path("b/bench.html").read_text()
+        data = json.loads(Path("b/bench.json").read_text())["data"]["photos"]
+        assert any("broken.png: not a readable image" in line for line in data["unreadable"])
 
 
 def test_classes_of_unlike_sizes_are_told_and_helped_as_advised(

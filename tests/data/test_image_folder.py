@@ -154,6 +154,36 @@ def test_training_among_the_pictures_twice(
     assert Path(load_config(Path("second/config.yaml")).data.root or "") == Path.cwd()
 
 
+@pytest.mark.parametrize("place", ["", "cat", "train/cat"])
+def test_no_run_is_written_over_the_pictures(tlbench: Callable[..., Answer], place: str) -> None:
+    put(
+        *(
+            (f"{split}/{name}" for split in ("train", "test") for name in ("cat", "dog"))
+            if place.startswith("train")
+            else ("cat", "dog")
+        ),
+        root=Path("photos"),
+    )
+    before = sorted(Path("photos").rglob("*"))
+    folder = Path("photos", place)
+    answer = tlbench(*TRAIN, "data.root=photos", f"hydra.run.dir={folder}")
+    assert answer.code == 2
+    assert len(answer.error_lines) == 1
+    assert f"hydra.run.dir={folder.absolute()} holds pictures of data.root" in answer.err
+    sweep = ("--multirun", "seed=0,1", f"hydra.sweep.dir={folder}")
+    answer = tlbench(*TRAIN, "data.root=photos", *sweep)
+    assert answer.code == 2
+    assert f"hydra.sweep.dir={folder.absolute()} holds pictures of data.root" in answer.err
+    assert sorted(Path("photos").rglob("*")) == before
+
+
+def test_what_a_run_left_among_the_classes_is_no_class() -> None:
+    put("cat", "dog", "plots", "evaluation/other", "exports", "checkpoint", ".new")
+    assert {*index().class_names} == {"cat", "dog", "plots", "evaluation", "exports", "checkpoint"}
+    (ROOT / "manifest.json").write_text('{"config_hash": "0123456789abcdef"}')
+    assert index().class_names == ["cat", "dog"]
+
+
 def test_hidden_and_system_files_are_no_pictures_at_any_depth() -> None:
     put("a", "b", "a/deep")
     put("a/.ipynb_checkpoints", "a/deep/@eaDir", "__MACOSX", ".hidden", "a/deep/.x", count=1)

@@ -54,9 +54,9 @@ def test_what_cannot_be_reached_is_listed(folder: Path, monkeypatch: pytest.Monk
     assert names(found, folder) == ["0.png"]
     said = sorted(line.removeprefix(f"{folder}/") for line in found.unreadable)
     assert said == [
-        "broken.jpg is a link that leads nowhere.",
+        "broken.jpg: a link that leads nowhere.",
         "pipe\N{REPLACEMENT CHARACTER}.png: not a file.",
-        "shut cannot be read (Permission denied).",
+        "shut: cannot be read (Permission denied).",
     ]
 
 

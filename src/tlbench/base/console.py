@@ -55,7 +55,7 @@ THEME = Theme(
 class _Console(Console):
     """A console that shows text as text: a name from outside does nothing to the terminal."""
 
-    @property
+    @property  # type: ignore[misc]
     def size(self) -> ConsoleDimensions:
         """A pipe or a file has room for everything, unless COLUMNS says otherwise: grep finds no name that is cut."""
         width, height = super().size

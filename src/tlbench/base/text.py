@@ -12,3 +12,8 @@ def printable(name: object) -> str:
     return "".join(
         c if c.isprintable() or c in JOINERS else "\N{REPLACEMENT CHARACTER}" for c in text
     )
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """A number and what is counted: "1 image", "1,234 images"; several: the words where it is not one."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"

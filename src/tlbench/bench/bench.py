@@ -18,7 +18,7 @@ from tlbench.bench.measure import Network, Told
 from tlbench.bench.settings import Settings
 from tlbench.config.identity import config_hash
 from tlbench.config.schema import Config
-from tlbench.data import datasets
+from tlbench.data import datasets, oddities
 from tlbench.data.datasets import Dataset
 from tlbench.data.resize import Resize
 from tlbench.features import frozen
@@ -105,7 +105,9 @@ class _Work:
     bar: "_Bar"
     probing: float = 10.0  # seconds of the probes of a row, as the last one took
     lost: dict[str, TlbenchError] = field(default_factory=dict)  # by backbone: it cannot be built
-    _said: set[str] = field(default_factory=set)  # reasons that need not be said again
+    _said: set[str] = field(
+        default_factory=set
+    )  # reasons, and data sets, that are not told of again
     _read: dict[str, tuple[Resize, Dataset]] = field(default_factory=dict)
     _best: tuple[float, int, Network] | None = (
         None  # accuracy, entry: shuffled labels want it again
@@ -116,6 +118,9 @@ class _Work:
         cfg, resize, data = entry.cfg.data, Resize.of(entry.cfg), repr(entry.cfg.data)
         if data not in self._read:
             self._read = {data: (resize, datasets.load(cfg, resize))}
+            if data not in self._said:
+                oddities.say(self._read[data][1])
+            self._said.add(data)
         before, dataset = self._read[data]
         if before != resize:
             self._read[data] = (resize, datasets.at(dataset, resize, cfg))
@@ -128,10 +133,11 @@ class _Work:
             dataset = self.dataset(entry)
             key = self._key(kind, entry, dataset)
             if (before := cells.found(self.folder, key)) is not None:
-                return before
+                return replace(before, unreadable=dataset.unreadable)
             log.info("%s on %s (%s)", entry.backbone, entry.data, kind)
             with console.drawn_on(_inside(told)):
                 cell = self._measured(kind, entry, dataset, told)
+            cell = replace(cell, unreadable=dataset.unreadable)
         except TlbenchError as error:
             if str(error) not in self._said:
                 log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, error)

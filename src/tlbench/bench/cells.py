@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Cell:
     right: dict[str, np.ndarray] = field(default_factory=dict)  # probe -> (draws, test images)
     reason: str = ""  # why there is nothing: it failed, or was left out
     failed: bool = False
+    unreadable: Sequence[str] = ()  # a line for each picture that its data set was read without
 
     @property
     def name(self) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from tlbench.bench import probes, table
 from tlbench.bench.cells import PRETRAINED
-from tlbench.bench.rows import Row, mean_ranks, points
+from tlbench.bench.rows import Row, mean_ranks, points, unreadable
+from tlbench.data import oddities
 from tlbench.report import charts
 from tlbench.report.html import chip, document, grid, note, text
 
@@ -49,11 +50,19 @@ def _data_set(rows: Sequence[Row], name: str) -> str:
     lines = [*table.sentences(rows, name), *table.reasons(rows, name)]
     said = "".join(f"<li>{text(line)}</li>" for line in lines)
     return (
-        f"<section><h2>{text(name)}</h2>{_table(numbered)}"
+        f"<section><h2>{text(name)}</h2>{_unreadable(rows, name)}{_table(numbered)}"
         f'<p class="note">{_notes(numbered)}</p><h3>What it says</h3><ul>{said}</ul>'
         f'<h3>How accuracy grows, and what it costs</h3><div class="charts">{_charts(numbered)}</div>'
         "</section>"
     )
+
+
+def _unreadable(rows: Sequence[Row], name: str) -> str:
+    lines = unreadable(rows, name)
+    if not lines:
+        return ""
+    more = f" and {len(lines) - oddities.SHOWN:,} more" if len(lines) > oddities.SHOWN else ""
+    return note(f"{oddities.unreadable(lines)}: {' '.join(lines[: oddities.SHOWN])}{more}")
 
 
 def _table(numbered: Sequence[tuple[int, Row]]) -> str:

@@ -121,6 +121,13 @@ def mean_ranks(found: Sequence[Row]) -> dict[str, float]:
     return {name: sum(each) / len(each) for name, each in whole.items()}
 
 
+def unreadable(found: Sequence[Row], data: str) -> list[str]:
+    """A line for each picture that could not be read of a data set."""
+    return next(
+        (list(r.cell.unreadable) for r in found if r.cell.data == data and r.cell.right), []
+    )
+
+
 def record(row: Row) -> dict[str, Any]:
     """A row as plain figures: a line of bench.csv."""
     facts = row.cell.facts

@@ -27,7 +27,12 @@ def write(cells: Sequence[Cell], entries: Sequence[Entry], folder: Path, typed: 
         **hardware.describe(),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / JSON, {**about, "rows": [together.record(row) for row in rows]})
+    data = dict.fromkeys(row.cell.data for row in rows)
+    found = {
+        "data": {name: {"unreadable": together.unreadable(rows, name)} for name in data},
+        "rows": [together.record(row) for row in rows],
+    }
+    write_json(folder / JSON, about | found)
     write_text(folder / CSV, table.as_csv(rows))
     write_text(folder / PAGE, page.html(rows, about))
     return rows

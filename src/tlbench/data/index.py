@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tlbench.base.errors import DataError, suggest
+from tlbench.base.errors import ConfigError, DataError, suggest
 from tlbench.base.text import printable
 from tlbench.config import schema, words
 from tlbench.data import pictures
@@ -86,6 +86,22 @@ def check(cfg: schema.Data) -> None:
     raise DataError(
         f"data.root={root} holds {len(names)} class ({names[0]}). A classifier needs at least 2: one folder a class."
     )
+
+
+def refuse_output(cfg: schema.Data, folder: Path, setting: str) -> None:
+    """Raise ConfigError where a folder for output is that of the pictures, or one within it that holds some.
+
+    setting: what names the folder. What is written there would become data. A new folder among the class
+    folders is none of them once there is a run in it.
+    """
+    if cfg.source != "image_folder" or not cfg.root or not folder.is_dir():
+        return
+    root, folder = Path(cfg.root).resolve(), folder.resolve()
+    if folder == root or (root in folder.parents and pictures.holds_any(folder)):
+        raise ConfigError(
+            f"{setting}={folder} holds pictures of data.root, and what is written there would be taken for more of "
+            f"them. Choose another folder: {setting}=..."
+        )
 
 
 def listed(cfg: schema.Data) -> Index:

@@ -85,7 +85,7 @@ def find(folder: Path) -> Found:
     found = Found()
 
     def closed(error: OSError) -> None:
-        found.unreadable.append(f"{printable(Path(error.filename))} {_cannot(error)}")
+        found.unreadable.append(f"{printable(Path(error.filename))}: {_cannot(error)}")
 
     # A link to a folder above would bring in everything beside this one.
     entered = {_identity(above) for above in (folder, *folder.resolve().parents)}
@@ -127,7 +127,7 @@ def _sort_in(path: Path, found: Found) -> None:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as error:
-        found.unreadable.append(f"{printable(path)} {_cannot(error)}")
+        found.unreadable.append(f"{printable(path)}: {_cannot(error)}")
         return
     if not regular:  # reading a pipe or a device might never end
         found.unreadable.append(f"{printable(path)}: not a file.")
@@ -139,7 +139,7 @@ def _sort_in(path: Path, found: Found) -> None:
 
 def _cannot(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "is a link that leads nowhere."
+        return "a link that leads nowhere."
     return f"cannot be read ({error.strerror})."
 
 
@@ -173,9 +173,13 @@ def hidden(name: str) -> bool:
 
 
 def is_output(folder: Path) -> bool:
-    """Whether tlbench or Hydra wrote a folder: a run or a sweep, by what it holds."""
+    """Whether tlbench or Hydra wrote a folder: a run or a sweep, by what it holds, or a part of a run."""
     if (folder / layout.MULTIRUN).is_file() or (folder / ".hydra").is_dir():
         return True
+    return _is_run(folder) or (folder.name in layout.FOLDERS and _is_run(folder.parent))
+
+
+def _is_run(folder: Path) -> bool:
     try:
         with (folder / layout.MANIFEST).open("rb") as file:
             return b'"config_hash"' in file.read(2**16)

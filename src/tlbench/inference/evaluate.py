@@ -4,7 +4,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.files import own_folder, write_json, write_text
-from tlbench.base.text import printable
+from tlbench.base.text import counted, printable
+from tlbench.config import names
 from tlbench.config.compose import with_data
+from tlbench.config.identity import flat
 from tlbench.config.schema import Config
+from tlbench.data import oddities
 from tlbench.data.datasets import Dataset
 from tlbench.inference import loaded
 from tlbench.inference.loaded import Loaded
@@ -66,7 +69,9 @@ def evaluate(
     recorded = run.image_ids
     dataset = classifier.test_data(cfg, recorded.get("test"), every=every)
     rows, labels = dataset.splits["test"], dataset.labels_of("test")
-    log.info("Evaluating %s on %d images of %s", run.folder, len(rows), cfg.data.name)
+    what = counted(len(rows), "image")
+    log.info("Evaluating %s on %s of %s", run.folder, what, names.data(flat(asdict(cfg))))
+    oddities.say(dataset)
     probabilities = classifier.of_rows(dataset, rows)
     results = _results(probabilities, dataset, cfg)
     if recorded:
@@ -255,6 +260,7 @@ def _facts(cfg: Config, dataset: Dataset, comparison: Comparison) -> dict[str, A
             "name": cfg.data.name,
             "root": cfg.data.root,
             "test_sha256": dataset.test_sha256,
+            "unreadable": dataset.unreadable,
         },
         "record": {
             "equal": comparison.equal,

@@ -34,6 +34,7 @@ MISTAKES = "mistakes.png"
 EXPORTS = "exports"
 EXPORT = "export.json"
 CLASS_NAMES = "class_names.json"
+FOLDERS = (CHECKPOINTS, PLOTS, NEW, EVALUATION, EXPORTS)
 
 # A sweep's folder: Hydra's record of the command, and what is made of its runs at the end.
 MULTIRUN = "multirun.yaml"

@@ -17,7 +17,7 @@ from tlbench.config import checks, identity, words
 from tlbench.config.identity import config_hash
 from tlbench.config.migrations import FORMAT
 from tlbench.config.schema import Config
-from tlbench.data import augmentations
+from tlbench.data import augmentations, index
 from tlbench.runs import layout, results
 from tlbench.runs.run import Run
 from tlbench.sweep import folders, table
@@ -124,6 +124,7 @@ def _job(
     try:
         cfg = checks.load(task)
         augmentations.check(cfg)
+        index.refuse_output(cfg.data, Path(composed.hydra.sweep.dir), "hydra.sweep.dir")
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
     run = _begun(folder, cfg)

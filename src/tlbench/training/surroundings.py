@@ -9,6 +9,7 @@ from tlbench.base import kept
 from tlbench.base.files import atomic, write_text
 from tlbench.base.text import printable
 from tlbench.config.schema import Config
+from tlbench.data import oddities
 from tlbench.data.datasets import Dataset
 from tlbench.networks import backbones, hardware, weights
 from tlbench.networks.classifiers import Classifier
@@ -73,20 +74,7 @@ def say(
     counts = ", ".join(f"{len(rows):,} {name}" for name, rows in dataset.splits.items())
     log.info("%d classes: %s images", len(dataset.class_names), counts)
     _say_imbalance(cfg, dataset)
-    for line in dataset.unreadable[:10]:
-        log.warning("Skipped %s", line)
-    if dataset.unreadable:
-        log.warning("%d images cannot be read and were left out", len(dataset.unreadable))
-    if dataset.repeated:
-        log.info("%s images are equal to another one", f"{dataset.repeated:,}")
-    if dataset.straddling:
-        log.warning("%d groups have images in more than one split", dataset.straddling)
-    if dataset.contradictory:
-        log.warning("%d images stand in more than one class", dataset.contradictory)
-    for split in ("validation", "test"):
-        seen = np.isin(dataset.ids_of(split), dataset.ids_of("train"))
-        if seen.any():
-            log.warning("%d of %d %s images are training images too", seen.sum(), len(seen), split)
+    oddities.say(dataset)
     log.info(layer_table(classifier))
 
 

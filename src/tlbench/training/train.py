@@ -10,7 +10,7 @@ from typing import Any
 from tlbench.base import kept, stopping
 from tlbench.base.errors import RunError
 from tlbench.config.schema import Config
-from tlbench.data import augmentations, datasets
+from tlbench.data import augmentations, datasets, index
 from tlbench.data.datasets import Dataset
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
@@ -32,6 +32,7 @@ def train(cfg: Config, folder: Path, command: str, given: Contents | None = None
 
     command: what was typed, for the manifest; given: images and labels that are there already.
     """
+    index.refuse_output(cfg.data, folder, "hydra.run.dir")
     return _carry_out(
         cfg, Decisions(), lambda facts: Recording.start(folder, cfg, command, facts), given
     )
