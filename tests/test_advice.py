@@ -133,3 +133,17 @@ def test_a_sweep_goes_on_where_its_pictures_have_moved(
     answer = tlbench("train", "--multirun", "resume=sweep", flag)
     assert answer.code == 0, answer.err
     assert Run.open(Path("sweep/0")).config().data.root == str(moved)
+
+
+def test_what_a_head_is_followed_by_trains_every_layer(tlbench: Command, photos: Path) -> None:
+    """The last line of a frozen training, whatever head it had."""
+    for head in ("head=linear", "head=logistic"):
+        own = (*BACKBONE, SHORT[0], "trainable=false", "data=image_folder", f"data.root={photos}")
+        words = ("train", head, *own, *(["epochs=1"] if head == "head=linear" else []))
+        answer = tlbench(*words, f"hydra.run.dir={head}")
+        assert answer.code == 0, answer.err
+        (advice,) = re.findall(r"next +the same with ([\w= ]+\w)", answer.out)
+        answer = tlbench(*words, *advice.split(), "epochs=1", f"hydra.run.dir={head} tuned")
+        assert answer.code == 0, answer.err
+        stages = Path(f"{head} tuned", "history.csv").read_text()
+        assert "finetune" in stages

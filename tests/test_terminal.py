@@ -66,7 +66,7 @@ TOLD = {  # what decides, which no width may cost
     "evaluate": (r"accuracy +[01]\.\d{4}", "calibration error", "equals the record"),
     "predict": (r"/grass/0\.png", r"0\.\d{4}"),
     "export": (r"keras .* kept",),
-    "report": (r"file .* [01]\.\d{4}",),
+    "report": (r"small .* [01]\.\d{4}",),
     "compare": (r"150\s+test",),
     "cache": ("file", "digits", "750"),
     "summary": ("classification", "trainable"),

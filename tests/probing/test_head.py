@@ -98,6 +98,7 @@ def test_views_of_an_augmentation_are_rows(tlbench: Command, tmp_path: Path) -> 
         (["head.solver=nearest", "head.path=null"], "head.neighbours=null is not valid"),
         (["head=nearest", "strategy=probe_finetune", "trainable=true"], "a vote has no gradient"),
         (["head.path.steps=0"], "Expected at least 1"),
+        (["strategy=probe_finetune"], "nothing left to train in its stage 'finetune'"),
     ],
 )
 def test_what_cannot_be_solved_is_one_line(tlbench: Command, words: list[str], line: str) -> None:

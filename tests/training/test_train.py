@@ -142,6 +142,9 @@ def test_a_run_pretrains_the_next(tlbench: Command, tmp_path: Path) -> None:
 
 
 def test_stages_run_in_order(tlbench: Command) -> None:
+    refused = tlbench("train", *TINY, "strategy=probe_finetune", "trainable=false")
+    assert refused.code == 2
+    assert "Add trainable=true, or the name of the first layer to train" in refused.error_lines[-1]
     run = train(tlbench, "run", "strategy=probe_finetune")
     assert [(row["stage"], row["epoch"]) for row in history(run)] == [
         ("probe", "1"),

@@ -257,6 +257,17 @@ def _check_solver(c: Config) -> None:
     _require(path.steps >= 1, "head.path.steps", path.steps, "at least 1")
 
 
+def check_stages(c: Config) -> None:
+    """Raise ConfigError where several stages train the head alone. Runs of earlier versions may have done so."""
+    if len(c.strategy.stages) > 1 and all(stage.frozen for stage in c.strategy.stages):
+        last = c.strategy.stages[-1]
+        raise ConfigError(
+            f"strategy={c.strategy.name} has nothing left to train in its stage '{last.name}': trainable=false keeps "
+            "the backbone as it is. Add trainable=true, or the name of the first layer to train; for the head alone "
+            "leave the strategy out."
+        )
+
+
 def _check_data(d: Data) -> None:
     for name in ("validation", "test"):
         value = getattr(d, name)

@@ -123,6 +123,7 @@ def _job(
         del task["hydra"]
     try:
         cfg = checks.load(task)
+        checks.check_stages(cfg)
         augmentations.check(cfg)
         index.refuse_output(cfg.data, Path(composed.hydra.sweep.dir), "hydra.sweep.dir")
     except ConfigError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tlbench.base import kept, stopping
 from tlbench.base.errors import RunError
+from tlbench.config import checks
 from tlbench.config.schema import Config
 from tlbench.data import augmentations, datasets, index
 from tlbench.data.datasets import Dataset
@@ -32,6 +33,7 @@ def train(cfg: Config, folder: Path, command: str, given: Contents | None = None
 
     command: what was typed, for the manifest; given: images and labels that are there already.
     """
+    checks.check_stages(cfg)
     index.refuse_output(cfg.data, folder, "hydra.run.dir")
     return _carry_out(
         cfg, Decisions(), lambda facts: Recording.start(folder, cfg, command, facts), given

@@ -34,9 +34,11 @@ def candidates(words: list[str]) -> list[str]:
 
 def _train(command: str, cfg: Any, folder: Path, overrides: list[str]) -> float:
     """Train, or go on; the validation accuracy, which a sweep of Hydra's may optimise."""
+    from tlbench.config import checks
     from tlbench.data import augmentations, sources
 
     if cfg.resume is None:  # before TensorFlow takes its seconds
+        checks.check_stages(cfg)
         sources.check(cfg.data)
         augmentations.check(cfg)
     quiet.import_tensorflow()
@@ -146,5 +148,5 @@ def _next(cfg: Any) -> str:
     if cfg.data.source not in ("image_folder", "table"):
         return "tlbench train data=image_folder data.root=my_photos trainable=false"
     if cfg.trainable is False:
-        return "the same with trainable=true, or strategy=probe_finetune"
+        return "the same with strategy=probe_finetune trainable=true"
     return "the same with head=exp, or another backbone=..."
