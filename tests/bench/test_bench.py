@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
