@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tlbench.runs.results import Result
 from tlbench.runs.run import Run
 
 if TYPE_CHECKING:
+    from tlbench.data.sources import Contents
     from tlbench.inference.loaded import Loaded
 
 
@@ -30,26 +32,34 @@ def train(
     folder: str | Path | None = None,
     images: Any = None,
     labels: Sequence[Any] | None = None,
+    table: Mapping[str, Iterable[Any]] | None = None,
     progress: bool | None = None,
 ) -> Run:
     """Train what would be typed after `tlbench train`, or what `compose` has composed.
 
     folder: of the run; None: one of its own in outputs/. images, labels: own data without files, arrays of (images,
-    height, width, 3) with values 0-255, or paths, and a label for each. progress: whether lines and bars are shown;
-    None: in a notebook. Ctrl-C, or interrupting the kernel, saves a checkpoint: `train(f"resume={folder}")` goes on.
-    Raises TlbenchError, whose message says how to mend what is wrong.
+    height, width, 3) with values 0-255, or paths, and a label for each; table: a DataFrame, or lists by their names, in
+    the place of data.table: paths begin in data.root, or where the program runs. progress: whether lines and bars are
+    shown; None: in a notebook. Ctrl-C, or interrupting the kernel, saves a checkpoint: `train(f"resume={folder}")` goes
+    on. Raises TlbenchError, whose message says how to mend what is wrong.
     """
     if (images is None) != (labels is None):
         raise ConfigError(
             "Images need labels, and labels images. Give both: images=..., labels=..."
         )
-    own_data = () if images is None else ("data=given",)
+    if table is not None and images is not None:
+        raise ConfigError("Images come from a table, or by themselves. Give one of them.")
+    own_data: list[str] = []
+    if table is not None:
+        own_data = ["data=table", "data.table=DataFrame"]
+    elif images is not None:
+        own_data = ["data=given"]
     with _shown(progress), _host_kept():
         cfg = _configuration((*own_data, *settings))
         from tlbench.cli import signals
 
         with signals.interrupts_heard():
-            return _trained(cfg, settings, folder, images, labels)
+            return _trained(cfg, settings, folder, partial(_contents, images, labels, table))
 
 
 def _configuration(settings: Sequence[str | Config]) -> Config:
@@ -65,11 +75,8 @@ def _trained(
     cfg: Config,
     settings: Sequence[str | Config],
     folder: str | Path | None,
-    images: Any,
-    labels: Sequence[Any] | None,
+    own: "Callable[[Config], Contents | None]",
 ) -> Run:
-    from tlbench.data.resize import Resize
-    from tlbench.data.sources import given
     from tlbench.training import resuming
     from tlbench.training import train as training
 
@@ -77,12 +84,25 @@ def _trained(
     command = f"tlbench.train({', '.join(map(repr, typed))})"
     plan = resuming.plan(cfg, typed) if cfg.resume is not None else None
     cfg = plan.cfg if plan else cfg
-    contents = None
-    if labels is not None:
-        contents = given.contents(images, labels, cfg.data, Resize.of(cfg))
     if plan is None:
-        return training.train(cfg, _folder(folder, cfg), command, contents)
-    return plan.run if plan.done else training.go_on(plan, command, contents)
+        return training.train(cfg, _folder(folder, cfg), command, own(cfg))
+    return plan.run if plan.done else training.go_on(plan, command, own(cfg))
+
+
+def _contents(
+    images: Any,
+    labels: Sequence[Any] | None,
+    table: Mapping[str, Iterable[Any]] | None,
+    cfg: Config,
+) -> "Contents | None":
+    """What was given in Python, as a source would have read it; None where nothing was."""
+    from tlbench.data.resize import Resize
+    from tlbench.data.sources import given
+    from tlbench.data.sources.table import given as of_table
+
+    if table is not None:
+        return of_table(table, cfg.data, Resize.of(cfg))
+    return None if labels is None else given.contents(images, labels, cfg.data, Resize.of(cfg))
 
 
 def _folder(asked: str | Path | None, cfg: Config) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tlbench as face
 from helpers import BACKBONE, SHORT, Answer, make_config
 from tlbench.base.errors import ConfigError, DataError
 from tlbench.data import datasets, tabular
@@ -384,3 +385,18 @@ def test_folds_end_in_one_row_of_every_picture(
     answer = tlbench("report", str(tmp_path / "sweep"), "--compare", rows[0]["run"], rows[1]["run"])
     assert answer.code == 0, answer.err
     assert "corrected for folds that overlap" in " ".join(answer.out.split())
+
+
+def test_a_table_given_in_python_is_the_same_data(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(table.parent)
+    with table.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    columns = {name: [line[name] for line in lines] for name in lines[0]}
+    words = (*BACKBONE, SHORT[0], "head=logistic", "trainable=false", "data.group=patient")
+    run = face.train(*words, table=columns, folder=tmp_path / "run")
+    named = load(table, "data.group=patient")
+    assert run.files["test"] == [named.file(row) for row in named.splits["test"]]
+    with pytest.raises(ConfigError, match="Give one of them"):
+        face.train(images=[], labels=[], table=columns)

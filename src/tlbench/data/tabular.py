@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,14 @@ class Rows:
         kept = [row for row in range(len(self.lines)) if row not in out]
         columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
         return Rows(self.file, columns, [self.lines[row] for row in kept])
+
+
+def of(columns: Mapping[str, Iterable[object]]) -> Rows:
+    """The rows of columns that are there already: a DataFrame, or lists by their names."""
+    cells = {str(name): [_text(value) for value in columns[name]] for name in columns}
+    return Rows(
+        Path("the table given"), cells, range(1, 1 + max(map(len, cells.values()), default=0))
+    )
 
 
 def read(file: Path, wanted: Sequence[str]) -> Rows:

@@ -2,7 +2,7 @@
 
 import logging
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,20 @@ log = logging.getLogger(__name__)
 SHOWN = 3  # of the rows that something is wrong with
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """The rows that say of a picture what it is."""
+
+    files: list[str]  # as the table has them
+    paths: list[Path]
+    labels: list[int]
+    parts: list[str]
+    groups: np.ndarray | None
+    weights: np.ndarray | None
+    class_names: list[str]
+    columns: dict[str, list[str]]  # the others
+
+
 def check(cfg: Data) -> None:
     """Raise DataError, before a picture is read, where the table lacks a column, a picture or a second class."""
     _read(cfg)
@@ -33,7 +47,15 @@ def class_names(cfg: Data) -> list[str]:
 
 def read(cfg: Data, resize: Resize) -> Contents:
     """The pictures of every row that has a label and a readable one."""
-    found = _read(cfg)
+    return _contents(_read(cfg), cfg, resize)
+
+
+def given(columns: Mapping[str, Iterable[object]], cfg: Data, resize: Resize) -> Contents:
+    """The same of a table that was given in Python: a DataFrame, or lists by their names, all of one length."""
+    return _contents(_listed(tabular.of(columns), cfg), cfg, resize)
+
+
+def _contents(found: _Listed, cfg: Data, resize: Resize) -> Contents:
     log.info("Reading %s images in %d classes", f"{len(found.paths):,}", len(found.class_names))
     table, good, unreadable = images.read(
         found.paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
@@ -56,23 +78,12 @@ def read(cfg: Data, resize: Resize) -> Contents:
     )
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """The rows that say of a picture what it is."""
-
-    files: list[str]  # as the table has them
-    paths: list[Path]
-    labels: list[int]
-    parts: list[str]
-    groups: np.ndarray | None
-    weights: np.ndarray | None
-    class_names: list[str]
-    columns: dict[str, list[str]]  # the others
-
-
 def _read(cfg: Data) -> _Listed:
     """The table, checked. Raises DataError with the number of the rows that do not fit and the first of them."""
-    table = tabular.read(Path(cfg.table or ""), wanted=(cfg.path or "", cfg.label or ""))
+    return _listed(tabular.read(Path(cfg.table or ""), (cfg.path or "", cfg.label or "")), cfg)
+
+
+def _listed(table: Rows, cfg: Data) -> _Listed:
     path, label = (_column(table, name, f"data.{what}") for what, name in _needed(cfg).items())
     split = _optional(table, cfg.split, "split", "data.split")
     weight = _optional(table, cfg.weight, "weight", "data.weight")
