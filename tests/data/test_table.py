@@ -381,6 +381,14 @@ def test_folds_end_in_one_row_of_every_picture(
                 right += line["label"] == line["prediction"]
                 tested.add(line["path"])
     assert len(tested) == 40
+    alone = tmp_path / "alone"
+    answer = tlbench(
+        *("train", *words, "data.folds=4", "data.fold=2", "data.group=patient", "head=logistic"),
+        f"hydra.run.dir={alone}",
+    )
+    assert answer.code == 0, answer.err
+    shared = tmp_path / "sweep" / "4" / "predictions.npz"
+    assert (alone / "predictions.npz").read_bytes() == shared.read_bytes()
     assert rows[0]["evaluation"] == pytest.approx(right / 40)
     answer = tlbench("report", str(tmp_path / "sweep"), "--compare", rows[0]["run"], rows[1]["run"])
     assert answer.code == 0, answer.err

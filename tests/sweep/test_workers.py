@@ -182,6 +182,8 @@ def test_a_process_that_starts_as_the_sweep_ends_does_no_job() -> None:
         ("seed=1", True),  # the weights are a file's
         ("early_stopping.patience=2", True),
         ("tracker=jsonl", True),
+        ("data.folds=5", False),
+        ("data.fold=0", True),
         ("backbone.image_size=40", False),
         ("data.limit=200", False),
         ("data.split_seed=1", False),

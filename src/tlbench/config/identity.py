@@ -23,7 +23,7 @@ SEED, FOLD = "seed", "data.fold"  # runs that differ in them alone are one row o
 # In what jobs may differ that train heads on the same features of a frozen backbone.
 OF_A_HEAD = (
     *("head", "optimizer", "schedule", "strategy", "epochs", "batch_size", "learning_rate", "seed"),
-    *("early_stopping", "loss", "data.sampling", "tracker", "published", "resume", "n_jobs"),
+    *("early_stopping", "loss", "data.sampling", FOLD, "tracker", "published", "resume", "n_jobs"),
 )
 
 
