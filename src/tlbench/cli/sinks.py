@@ -19,6 +19,7 @@ from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import ConfigError
 from tlbench.base.files import inert
 from tlbench.base.text import printable
+from tlbench.cli import targets
 from tlbench.inference.predict import Prediction
 
 STDOUT = "-"
@@ -101,9 +102,9 @@ def opened(json_to: str | None, csv_to: str | None, top: int) -> Iterator[list[S
     with contextlib.ExitStack() as stack:
         sinks: list[Sink] = [] if json_to or csv_to else [TableSink()]
         if json_to:
-            sinks.append(JsonSink(stack.enter_context(_writing(json_to))))
+            sinks.append(JsonSink(stack.enter_context(_writing("--json", json_to))))
         if csv_to:
-            sinks.append(CsvSink(stack.enter_context(_writing(csv_to)), top))
+            sinks.append(CsvSink(stack.enter_context(_writing("--csv", csv_to)), top))
         yield sinks
         for sink in sinks:
             sink.close()
@@ -121,15 +122,12 @@ def check_targets(json_to: str | None, csv_to: str | None) -> None:
             raise ConfigError(
                 f"--{suffix[1:]} {target} is no name for it. Expected one that ends in {suffix}, or - for stdout."
             )
-        if Path(target).is_dir() or not Path(target).absolute().parent.is_dir():
-            raise ConfigError(
-                f"--{suffix[1:]} {target} cannot be written: its folder does not exist."
-            )
+        targets.check_file(f"--{suffix[1:]}", target)
 
 
-def _writing(target: str) -> AbstractContextManager[TextIO]:
+def _writing(option: str, target: str) -> AbstractContextManager[TextIO]:
     to_stdout = target == STDOUT or files.is_stdout(Path(target))
-    return contextlib.nullcontext(sys.stdout) if to_stdout else files.destination(Path(target))
+    return contextlib.nullcontext(sys.stdout) if to_stdout else targets.writing(option, target)
 
 
 def _text(path: Path) -> str:

@@ -136,6 +136,8 @@ def explain(error: Exception) -> str:
     message = str(error).strip()
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
+    if match := re.match(r"Ambiguous value for argument '(.*?)'\s+1\.", message, re.S):
+        return _several(match[1])
     if match := re.match(r"Could not override '([\w.@/-]+)'", message):
         return _unknown_setting(match[1])
     if isinstance(error, MissingConfigException) and error.options:
@@ -162,6 +164,18 @@ def _unreadable(word: str) -> str:
         return f"'{word}' cannot be read. {_own_pictures(word) or 'Expected key=value.'}"
     better = shlex.quote(f"{key}={quoted(value)}")
     return f"'{word}' cannot be read. Expected key=value; a text with such characters in quotes: {better}"
+
+
+def _several(word: str) -> str:
+    """Words for a comma where one value belongs."""
+    key, _, value = word.partition("=")
+    kind = str(settings().get(key, ""))
+    said = f"{key}={value} has several values: a comma separates those of a --multirun."
+    if re.fullmatch(r"-?\d+,\d+", value) and "float" in kind:
+        return f"{said} A decimal point is a dot: did you mean {key}={value.replace(',', '.')}?"
+    if kind.startswith("list"):
+        return f"{said} A list has brackets: {shlex.quote(f'{key}=[{value}]')}"
+    return f"{said} Expected one value, or train --multirun."
 
 
 def _own_pictures(name: str) -> str:

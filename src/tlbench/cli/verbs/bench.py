@@ -90,17 +90,21 @@ def _folder(asked: str | None) -> Path:
     """The folder of the bench: a new one, or one that a bench has begun."""
     from tlbench.base.errors import ConfigError
     from tlbench.bench.cells import MEASURED
+    from tlbench.cli import targets
     from tlbench.config.words import expanded
     from tlbench.sweep import folders
 
     if asked is None:
         name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_bench"
-        return folders.claimed(Path("outputs") / name)
+        folder = folders.claimed(Path("outputs") / name)
+        targets.check_folder("Without --out,", folder)
+        return folder
     folder = Path(expanded(asked))
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file. Expected a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MEASURED).is_dir():
         raise ConfigError(f"--out {folder} holds other things. Choose a new folder, or a bench's.")
+    targets.check_folder("--out", folder)
     return folder
 
 

@@ -17,12 +17,15 @@ def run(words: list[str]) -> int:
         raise ConfigError(
             f"'{wrong[0]}' cannot be used here. Expected data=NAME or data.KEY=VALUE."
         )
-    from tlbench.base import console, files
+    from tlbench.base import console
+    from tlbench.cli import targets
     from tlbench.config.compose import compose
     from tlbench.data import datasets
     from tlbench.data.resize import Resize
 
     cfg = compose(with_data(asked.data), asked.config_dir)
+    if asked.out != "-":
+        targets.check_file("--out", asked.out)
     if needs_keras(cfg.data.source):
         quiet.import_tensorflow()
     dataset = datasets.load(cfg.data, Resize.of(cfg))
@@ -30,7 +33,8 @@ def run(words: list[str]) -> int:
     if asked.out == "-":
         console.out.file.write(table)
         return 0
-    files.write_text(Path(asked.out), table)
+    with targets.writing("--out", asked.out) as file:
+        file.write(table)
     counts = ", ".join(f"{len(rows):,} {name}" for name, rows in dataset.splits.items())
     console.out.print(f"{counts} images: written to", console.path(Path(asked.out)), soft_wrap=True)
     root = cfg.data.root or Path(cfg.data.table or "").parent

@@ -16,16 +16,18 @@ SHOWN_CLASSES = 10
 def run(words: list[str]) -> int:
     asked = _parser().parse_intermixed_args(words)
     from tlbench.base import console
+    from tlbench.cli import targets
     from tlbench.config.compose import compose
     from tlbench.config.words import command
 
     doubt = any(word.startswith("backbone=") for word in asked.words)
     cfg = compose(["head=logistic", "trainable=false", *with_data(asked.words)], asked.config_dir)
+    folder = Path(asked.out) if asked.out else _folder(cfg.data.name)
+    targets.check_folder("--out", folder)
     if doubt or needs_keras(cfg.data.source):
         quiet.import_tensorflow()
     from tlbench.inspection import inspect
 
-    folder = Path(asked.out) if asked.out else _folder(cfg.data.name)
     typed = command("inspect", *asked.words)
     with signals.heard():
         found = inspect.inspect(cfg, doubt=doubt)

@@ -52,7 +52,7 @@ def run(words: list[str]) -> int:
     if asked.sort:
         table = rows.ordered(table, SORTABLE[asked.sort], reverse=asked.reverse)
     compared = _compare(asked, table, found)
-    _write(_texts(asked, table, compared))
+    _write(asked, _texts(asked, table, compared))
     if not _to_stdout(asked):
         sorted_by = SORTABLE.get(asked.sort, "")
         console.out.print(tables.Terminal(table, asked.tolerance, asked=sorted_by))
@@ -154,13 +154,13 @@ def _check_file(name: str, file: str | None) -> None:
     """Refuse a file that cannot be written before anything is."""
     if file is None or (file == "-" and name != "html"):
         return
-    path = Path(file)
-    if path.is_dir():
+    from tlbench.cli import targets
+
+    if Path(file).is_dir():
         raise ConfigError(
             f"--{name} {file} is a folder. Give it a file, and PATHs before the flags."
         )
-    if not path.parent.is_dir():
-        raise ConfigError(f"--{name} {file}: the folder {path.parent} does not exist.")
+    targets.check_file(f"--{name}", file)
 
 
 def _collect(asked: Any) -> "list[Result]":
@@ -221,14 +221,16 @@ def _texts(asked: Any, table: "Sequence[Row]", compared: "Comparison | None") ->
     return texts
 
 
-def _write(texts: dict[str, str]) -> None:
-    from tlbench.base import console, files
+def _write(asked: Any, texts: dict[str, str]) -> None:
+    from tlbench.base import console
+    from tlbench.cli import targets
 
+    options = {getattr(asked, name): f"--{name}" for name in (*FORMATS, "html")}
     for file, text in texts.items():
         if file == "-":
             sys.stdout.write(text.encode("utf-8", "replace").decode())
         else:
-            with files.destination(Path(file)) as target:
+            with targets.writing(options[file], file) as target:
                 target.write(text)
             console.err.print(f"wrote {file}", style="hint", markup=False, soft_wrap=True)
 
