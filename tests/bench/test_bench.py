@@ -1,20 +1,27 @@
 """`tlbench bench`: its table, what it leaves, its time limit, and going on after a kill."""
 
 import csv
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import processes
 from helpers import SMALL, Answer
+from tlbench.base import console
+from tlbench.bench.settings import Settings
+from tlbench.cli.verbs import bench
 
 Command = Callable[..., Answer]
 
@@ -181,6 +188,27 @@ def test_a_killed_bench_goes_on(tmp_path: Path) -> None:
     assert all((measured / name).read_bytes() == data for name, data in kept.items())
     assert "small on digits (pretrained)" not in said
     assert float(lines(tmp_path / "b")["small"]["all"]) > 0.5
+
+
+def test_help_lists_the_settings_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        bench.run(["--help"])
+    text = capsys.readouterr().out
+    for name in (field.name for field in fields(Settings)):
+        assert re.search(rf"^  bench\.{name}=\S+\n      \w", text, re.M), name
+    assert "  bench.shots=[1,5,10,25]\n      training images of each class" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_bar_shows_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True, raising=False)
+    terminal = Console(file=shown, force_terminal=True, width=80, _environ={"TERM": "xterm"})
+    monkeypatch.setattr(console, "err", terminal)
+    with console.terminal("bench", 4000, console.SHARE) as advance:
+        advance(178)
+    assert re.search(r"bench .* 4 %", shown.getvalue())
+    assert "4,000" not in shown.getvalue()
 
 
 @pytest.mark.parametrize(

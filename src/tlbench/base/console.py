@@ -146,6 +146,9 @@ class Advance(Protocol):
     def __call__(self, count: int = 1, figures: str = "") -> None: ...
 
 
+SHARE = "%"  # the unit of what is shown as a share
+
+
 class Display(Protocol):
     """Where progress is drawn."""
 
@@ -172,7 +175,8 @@ def progress(
 ) -> contextlib.AbstractContextManager[Advance]:
     """A bar that leaves no trace, where somebody sees it move.
 
-    unit: what is counted, as in "img": then its speed and the time left are shown, else the time taken.
+    unit: what is counted, as in "img": then its speed and the time left are shown, else the time taken; SHARE:
+    nothing that anybody would count.
     """
     display = _display.get()
     return display(description, total, unit) if display else contextlib.nullcontext(_nothing)
@@ -221,7 +225,9 @@ class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
         now, unit, figures = time.monotonic(), task.fields["unit"], task.fields["figures"]
         count, speed, clock = f"{task.completed:,.0f}/{task.total:,.0f}", "", ""
-        if not unit:
+        if unit == SHARE:
+            count = f"{task.percentage:.0f} %"
+        if unit in ("", SHARE):
             clock = _clock(task.elapsed or 0.0)
         elif task.fields["first"] is not None:
             # What comes first carries the compilation; a speed is one after a second of the rest.

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 
-from tlbench.base.console import Advance
+from tlbench.base.console import SHARE, Advance
 
 
 def is_one() -> bool:
@@ -30,7 +30,8 @@ def bar(description: str, total: int, unit: str) -> Iterator[Advance]:
             percent := 100 * done // max(1, total)
         ) != shown:  # a kernel's messages are not for free
             shown = percent
-            words = html.escape(f"{description}  {done:,}/{total:,} {unit}  {figures}")
+            counted = f"{percent} %" if unit == SHARE else f"{done:,}/{total:,} {unit}"
+            words = html.escape(f"{description}  {counted}  {figures}")
             handle.update(HTML(f'<progress value="{done}" max="{total}"></progress> {words}'))
 
     try:

@@ -42,7 +42,7 @@ def bench(entries: Sequence[Entry], settings: Settings, folder: Path, seconds: f
     total = _UNITS * (
         sum(1 + _has_random_form(entry) for entry in entries) + 3 * len(_by_data(entries))
     )
-    with console.progress("bench", total) as advance:
+    with console.progress("bench", total, console.SHARE) as advance:
         work = _Work(settings, folder, machine, time.monotonic() + seconds, _Bar(advance, total))
         order = [entry for alike in _by_data(entries) for entry in alike]
         order = order if seconds == float("inf") else work.promising(order)

@@ -1,6 +1,8 @@
 """`tlbench bench [overrides]`: which backbone suits the data, and whether there is enough of it."""
 
 import re
+import shutil
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -53,15 +55,37 @@ def candidates(words: list[str]) -> list[str]:
     return hydra.candidates(words)
 
 
+def _settings() -> list[str]:
+    """The bench's own settings, as conf/bench.yaml has and explains them."""
+    from tlbench.bench.settings import PREFIX
+    from tlbench.config.compose import conf_dir
+
+    width = max(40, shutil.get_terminal_size().columns - 2)
+    lines = ["", "settings of its own, set as in bench.draws=10:"]
+    for line in (conf_dir() / "bench.yaml").read_text(encoding="utf-8").splitlines():
+        setting, _, comment = (part.strip() for part in line.partition("#"))
+        if setting:
+            name, _, value = setting.partition(": ")
+            lines.append(f"  {PREFIX}{name}={value.replace(', ', ',')}")
+            lines += textwrap.wrap(
+                comment, width, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+    return lines
+
+
 def _parser() -> Any:
     from tlbench.cli.arguments import Parser
 
-    parser = Parser(
+    class BenchParser(Parser):
+        def format_help(self) -> str:
+            return "\n".join([super().format_help().rstrip("\n"), *_settings(), ""])
+
+    parser = BenchParser(
         "bench",
-        "Compare pretrained backbones on your pictures: few-shot and full accuracy of heads\n"
-        "that are solved exactly, what they cost, what zero looks like, and what twice the\n"
-        "pictures would bring. Settings are those of train; backbone= and data= may have\n"
-        "several values. conf/bench.yaml has the bench's own: bench.draws=10.",
+        "Compare pretrained backbones on your pictures: few-shot and full accuracy of\n"
+        "heads that are solved exactly, what they cost, what zero looks like, and what\n"
+        "twice the pictures would bring. Settings are those of train; backbone= and data=\n"
+        "may have several values.",
         example=EXAMPLE,
     )
     parser.add_argument("words", metavar="key=value", nargs="*", help="settings, as for train")
