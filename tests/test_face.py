@@ -1,5 +1,7 @@
 """tlbench from Python: docs/python.md in a real notebook, and a host that is left as it was."""
 
+import json
+import logging
 import os
 import re
 import signal
@@ -18,6 +20,9 @@ from PIL import Image
 
 import tlbench
 from helpers import TINY
+from tlbench.base import logs
+from tlbench.base.muted import muted_stdout
+from tlbench.runs.run import Run
 from tlbench.training.callbacks import Keeper
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
@@ -120,6 +125,47 @@ def test_two_trainings_in_threads_at_once_have_logs_of_their_own(tmp_path: Path)
         said = (tmp_path / name / "train.log").read_text()
         assert said.count("train 1/") == 1
         assert f"train {epochs}/{epochs}" in said
+
+
+def test_a_download_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    other = threading.Thread(target=lambda: print("another thread's"))
+    with logs.heard_by(handler), muted_stdout():
+        print("Downloading data from https://example.org/weights.h5")
+        print("12/100 ====")
+        other.start()
+        other.join()
+    print("a host's")
+    assert capsys.readouterr().out == "another thread's\na host's\n"
+    assert heard == ["Downloading data from https://example.org/weights.h5"]
+
+
+def test_a_run_is_shown_in_one_line(digits_run: Path) -> None:
+    run = Run.open(digits_run)
+    accuracy = json.loads((digits_run / "metrics.json").read_text())["evaluation"]
+    assert repr(run) == f"Run('{digits_run}', completed, test accuracy {accuracy:.4f})"
+    with pytest.raises(tlbench.TlbenchError, match=re.escape("(from Python: folder=...)")):
+        tlbench.train(*TINY, folder=digits_run)
+
+
+def test_a_folder_stands_for_the_pictures_in_it(digits_run: Path, photos: Path) -> None:
+    (photos / "grass" / "broken.png").write_bytes(b"no picture")
+    (photos / "grass" / "notes.txt").write_text("left alone")
+    model = tlbench.load(digits_run)
+    found = model.predict(photos)
+    paths = sorted(path for path in photos.rglob("*.*") if path.stem not in ("broken", "notes"))
+    assert found.files == paths
+    assert found.probabilities.shape == (24, 10)
+    alone = model.predict([paths[0], np.zeros((8, 8, 3), np.uint8), str(photos / "grass")])
+    assert alone.files[:2] == [paths[0], None]
+    np.testing.assert_allclose(alone.probabilities[2:], found.probabilities[12:], atol=1e-6)
+    with pytest.raises(tlbench.TlbenchError, match="not a readable image"):
+        model.predict(photos / "grass" / "broken.png")
+    (photos / "none").mkdir()
+    with pytest.raises(tlbench.TlbenchError, match="none: a folder without images"):
+        model.predict(photos / "none")
 
 
 def test_own_images_are_arrays_or_paths(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,9 @@ import numpy as np
 
 from tlbench.base import console, logs
 from tlbench.base.errors import ConfigError, RunError
+from tlbench.config import names
 from tlbench.config.compose import compose
+from tlbench.config.identity import flat
 from tlbench.config.schema import Config
 from tlbench.report import comparison, rows, tables
 from tlbench.report.comparison import Comparison, Pair
@@ -108,7 +111,7 @@ def _contents(
 def _folder(asked: str | Path | None, cfg: Config) -> Path:
     if asked is not None:
         return Path(asked).absolute()
-    return _claimed(f"{cfg.backbone.name}_{cfg.data.name}")
+    return _claimed(names.folder(flat(asdict(cfg))))
 
 
 def _claimed(name: str) -> Path:

@@ -231,7 +231,18 @@ def test_a_limit_keeps_the_classes_balanced() -> None:
         (["data=image_folder", "data.root=a_file"], "is a file"),
         (["data=image_folder", "data.root=empty"], "no images"),
         (["data=image_folder", "data.root=single"], "1 class (only)"),
-        (["data=image_folder", "data.root=scarce"], "Class 'b' has 1 image"),
+        (
+            ["data=image_folder", "data.root=scarce"],
+            "Class 'b' has 1 image to split by data.test=0.2; it needs at least 3, equal",
+        ),
+        (
+            ["data=image_folder", "data.root=scarce2", "data.test=0.5"],
+            "Class 'b' has 1 image left to split by data.validation=0.1; it needs at least 3 in all",
+        ),
+        (
+            ["data=image_folder", "data.root=scarce_parts"],
+            "Class 'b' has 1 image to split by data.validation=0.1; it needs at least 2, equal",
+        ),
         (["data=image_folder", "data.root=hollow"], "Class 'b' has no readable image"),
         (["data=digits", "data.validation=9"], "data.validation=9"),
         (["data=digits", "data.test=1797"], "data.test=1797"),
@@ -245,12 +256,14 @@ def test_what_cannot_be_split_or_read(tmp_path: Path, overrides: list[str], word
     for folder, counts in {
         "single": {"only": 4},
         "scarce": {"a": 8, "b": 1},
+        "scarce2": {"a": 8, "b": 2},
+        "scarce_parts": {"train/a": 8, "train/b": 1, "test/a": 8, "test/b": 8},
         "hollow": {"a": 8, "b": 0},
     }.items():
         for name, count in counts.items():
             (tmp_path / folder / name).mkdir(parents=True)
             for i in range(count):
-                Image.new("RGB", (8, 8), (i, len(name), ord(name[0]))).save(
+                Image.new("RGB", (8, 8), (i, len(name), ord(name[-1]))).save(
                     tmp_path / folder / name / f"{i}.png"
                 )
     with pytest.raises(DataError) as refusal:

@@ -107,7 +107,7 @@ def test_the_listing_and_emptying_of_the_cache(tlbench: Command) -> None:
     train(tlbench, "run")
     listed = tlbench("cache")
     assert listed.code == 0
-    assert re.search(r"file +digits .* 375 ", listed.out)
+    assert re.search(r"small +digits .* 375 ", listed.out)
     assert tlbench("cache", "--prune", "1").code == 0
     assert " 375 " in tlbench("cache").out
     assert tlbench("cache", "--clear").code == 0

@@ -252,6 +252,10 @@ def model_that_names_a_command(folder: Path) -> None:
         (lambda f: (f / "manifest.json").unlink(), "is no run"),
         (lambda f: (f / "manifest.json").write_text("{"), "manifest.json is damaged"),
         (lambda f: edit_manifest(f, status="running"), "was killed. Go on with: tlbench"),
+        (
+            lambda f: edit_manifest(f, status="interrupted", reason="Ctrl-C"),
+            "was interrupted. Go on with: tlbench train resume=",
+        ),
         (lambda f: edit_manifest(f, status="failed", reason="no space"), "failed"),
         (lambda f: edit_manifest(f, status="failed", reason="no space"), "no space"),
         (lambda f: edit_manifest(f, format=99), "newer tlbench"),

@@ -106,3 +106,20 @@ def test_what_cannot_be_solved_is_one_line(tlbench: Command, words: list[str], l
     assert answer.code == 2
     assert len(answer.error_lines) == 1
     assert line in answer.err
+
+
+def test_a_best_strength_at_the_end_of_the_path_names_one_beyond(
+    tlbench: Command, photos: Path
+) -> None:
+    words = ("train", "head=logistic", "head.path.steps=3", "head.path.weakest=1")
+    answer = tlbench(*words, *SOLVED, "hydra.run.dir=run")
+    assert answer.code == 0, answer.err
+    assert "at the end of the path: one beyond may be better, with head.path.weakest=0.01" in (
+        answer.err
+    )
+    own = ("data=image_folder", f"data.root={photos}", *BACKBONE, "features.precision=float32")
+    answer = tlbench(*words, *own, "hydra.run.dir=perfect")
+    metrics = json.loads(Path("perfect", "metrics.json").read_text())
+    assert metrics["val_accuracy"] == 1.0
+    assert metrics["kept_epoch"] == 3
+    assert "end of the path" not in answer.err

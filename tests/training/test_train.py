@@ -141,6 +141,14 @@ def test_a_run_pretrains_the_next(tlbench: Command, tmp_path: Path) -> None:
     assert "does not fit mobilenet_0.50_32: layer 'conv1'" in answer.error_lines[-1]
 
 
+def test_a_runs_own_folder_has_the_names_of_its_files(tlbench: Command, photos: Path) -> None:
+    photos.rename("it's mine")
+    own = ("data=image_folder", "data.root=it's mine", "trainable=false", "epochs=1")
+    assert tlbench("train", *TINY[1:-1], *own).code == 0
+    (folder,) = Path("outputs").iterdir()
+    assert re.fullmatch(r"[\d_-]+_small_it_s_mine", folder.name)
+
+
 def test_stages_run_in_order(tlbench: Command) -> None:
     refused = tlbench("train", *TINY, "strategy=probe_finetune", "trainable=false")
     assert refused.code == 2

@@ -13,17 +13,28 @@ log = logging.getLogger(__name__)
 
 
 class _Downloads(io.StringIO):
-    """Takes what is printed, and logs what of it tells of a download."""
+    """Takes what its thread prints, and logs what of it tells of a download; others print as before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread, self.stdout = threading.get_ident(), sys.stdout
 
     def write(self, text: str) -> int:
+        if threading.get_ident() != self.thread:
+            return self.stdout.write(text)
         if text.startswith("Downloading"):
             log.info("%s", text.strip())
         return len(text)
 
 
-def muted_stdout() -> contextlib.AbstractContextManager[object]:
+_one_at_a_time = threading.RLock()  # stdout is the process's: two that put it back might swap it
+
+
+@contextlib.contextmanager
+def muted_stdout() -> Iterator[None]:
     """Keep from stdout, which is for results, what Keras prints when it downloads: that is logged."""
-    return contextlib.redirect_stdout(_Downloads())
+    with _one_at_a_time, contextlib.redirect_stdout(_Downloads()):
+        yield
 
 
 @contextlib.contextmanager

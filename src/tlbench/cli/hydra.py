@@ -9,8 +9,9 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -21,8 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from tlbench.base.errors import ConfigError, RunError, TlbenchError
-from tlbench.config import checks
+from tlbench.config import checks, names
 from tlbench.config.compose import composer, conf_dir, own_yaml
+from tlbench.config.identity import flat
 from tlbench.config.schema import Config
 from tlbench.config.words import PATHS, TEMPLATES, for_hydra, path_of, setting
 from tlbench.runs import layout
@@ -73,10 +75,10 @@ def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], float |
         folder = Path(hydra_config.runtime.output_dir)
         folders.remove_empty(folder)  # it may lie among the pictures, and is no class
         typed = any(word.startswith("hydra.run.dir=") for word in hydra_config.overrides.hydra)
-        if hydra_config.mode == RunMode.RUN and not typed:
-            folder = folders.claimed(folder)
         try:
             cfg = checks.load(composed)
+            if hydra_config.mode == RunMode.RUN and not typed:
+                folder = folders.claimed(_named(folder, hydra_config.runtime.choices, cfg))
             if hydra_config.mode != RunMode.RUN and layout.is_run(folder):
                 cfg.resume = str(folder)  # a sweep that goes on, by a launcher other than ours
             return job(cfg, folder, list(hydra_config.overrides.task))
@@ -89,6 +91,14 @@ def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], float |
             folders.remove_empty(folder)
 
     return task
+
+
+def _named(folder: Path, choices: Any, cfg: Config) -> Path:
+    """A run's folder, called by the choices of YAML files, under the names of the files that some stand for."""
+    ending = f"_{choices['backbone']}_{choices['data']}"
+    if not folder.name.endswith(ending):
+        return folder
+    return folder.with_name(f"{folder.name.removesuffix(ending)}_{names.folder(flat(asdict(cfg)))}")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What people call a backbone and a data set: the name of its YAML file, or of the file or folder that it is."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ def backbone(settings: Mapping[str, Any]) -> str:
 def data(settings: Mapping[str, Any]) -> str:
     """Of a data set; settings: by dotted names."""
     return _name("data.name", settings)
+
+
+def folder(settings: Mapping[str, Any]) -> str:
+    """Both, as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "_", f"{backbone(settings)}_{data(settings)}")
 
 
 def _name(key: str, settings: Mapping[str, Any]) -> str:

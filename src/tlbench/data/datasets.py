@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.errors import DataError
+from tlbench.base.text import counted
 from tlbench.config.schema import Data
 from tlbench.data import corrections, groups, sources
 from tlbench.data.images import FileImages, Images
@@ -134,7 +135,7 @@ def load(cfg: Data, resize: Resize, given: Contents | None = None) -> Dataset:
     loaded = replace(loaded, groups=groups.of(cfg, loaded))
     if len(names) < 2:
         raise DataError(
-            f"{cfg.root or cfg.name} holds {len(names)} class ({', '.join(names) or 'none'}). "
+            f"{cfg.root or cfg.name} holds {counted(len(names), 'class', 'classes')} ({', '.join(names) or 'none'}). "
             "A classifier needs at least 2: one folder a class."
         )
     splits = split(cfg, loaded, names)
@@ -198,9 +199,8 @@ def _checked(cfg: Data, loaded: Contents) -> tuple[list[str], Contents]:
 
 def _check_trained(names: list[str], labels: np.ndarray) -> None:
     if missing := sorted(set(range(len(names))) - set(np.unique(labels).tolist())):
-        others = f", nor have {len(missing) - 1} other classes" if len(missing) > 1 else ""
         raise DataError(
-            f"Class '{names[missing[0]]}' has images, but none to train on{others}. "
+            f"Class '{names[missing[0]]}' has images, but none to train on{_others(missing)}. "
             "Add some to its training folder or leave the class out."
         )
 
@@ -224,7 +224,13 @@ def _check_classes(names: list[str], labels: np.ndarray) -> None:
         )
     if missing := sorted(set(range(len(names))) - set(np.unique(labels).tolist())):
         raise DataError(
-            f"Class '{names[missing[0]]}' has no readable image"
-            f"{f', nor have {len(missing) - 1} other classes' if len(missing) > 1 else ''}. "
+            f"Class '{names[missing[0]]}' has no readable image{_others(missing)}. "
             "Add images or leave the class out."
         )
+
+
+def _others(missing: Sequence[int]) -> str:
+    """How many classes lack the same as the first of them."""
+    if len(missing) == 1:
+        return ""
+    return f", nor {counted(len(missing) - 1, 'other class', 'other classes')}"

@@ -100,7 +100,7 @@ def refuse_output(cfg: schema.Data, folder: Path, setting: str) -> None:
     if folder == root or (root in folder.parents and pictures.holds_any(folder)):
         raise ConfigError(
             f"{setting}={folder} holds pictures of data.root, and what is written there would be taken for more of "
-            f"them. Choose another folder: {setting}=..."
+            f"them. Choose another folder: {setting}=... (from Python: folder=...)"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlbench.base.errors import DataError
+from tlbench.base.text import counted
 from tlbench.config.schema import Data
 from tlbench.data import groups
 from tlbench.data.sources import Contents
@@ -17,10 +18,10 @@ def split(cfg: Data, loaded: Contents, names: list[str]) -> dict[str, np.ndarray
 
     Images of one group and equal ones are drawn together: none is trained on that is tested with.
     """
-    whole = _Rows(
-        cfg, loaded.labels, groups.together(cfg, loaded), loaded.groups is not None, names
-    )
     free, test, validation = (np.flatnonzero(loaded.part == p) for p in ("", "test", "validation"))
+    needed = 1 + (not len(test)) + (not len(validation))
+    together, grouped = groups.together(cfg, loaded), loaded.groups is not None
+    whole = _Rows(cfg, loaded.labels, together, grouped, names, needed)
     if cfg.folds is not None:
         free, test = whole.fold(free, test)
     elif cfg.test is not None and not len(test):
@@ -50,6 +51,7 @@ class _Rows:
     together: np.ndarray  # equal for rows that stay on one side
     grouped: bool  # whether there are groups beside equal images
     names: list[str]
+    needed: int  # images of a class: one to train on, and one for each split that is drawn
 
     def sample(self, rows: np.ndarray, share: float) -> np.ndarray:
         """A share of the rows, with the classes in the same proportions."""
@@ -144,11 +146,14 @@ class _Rows:
         if not len(scarce):
             return
         first, least = self.names[scarce[0]], int(sizes[sizes < 2][0])
-        more = f" (and {len(scarce) - 1} other classes)" if len(scarce) > 1 else ""
+        others = counted(len(scarce) - 1, "other class", "other classes")
+        more = f" (and {others})" if len(scarce) > 1 else ""
+        left = " left" if setting == "data.validation" and self.needed > 2 else ""
+        needed = 2 if setting == "data.limit" else self.needed
         raise DataError(
-            f"Class '{first}'{more} has {least} image{'' if least == 1 else 's'} to split by "
-            f"{setting}={_short(amount)}; it needs at least 2 (3 with a test share), equal ones counted "
-            "once. Add images or leave the class out."
+            f"Class '{first}'{more} has {counted(least, 'image')}{left} to split by {setting}={_short(amount)}; "
+            f"it needs at least {needed}{' in all' if left else ''}, equal ones counted once. "
+            "Add images or leave the class out."
         )
 
 

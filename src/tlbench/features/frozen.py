@@ -4,7 +4,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from tlbench.base import kept
+from tlbench.config import names
+from tlbench.config.identity import flat
 from tlbench.config.schema import Config
 from tlbench.data import augmentations
 from tlbench.data.augmentations import AS_IT_IS
@@ -100,9 +102,10 @@ class Way:
 
     def store(self, cfg: Config, view: str = AS_IT_IS) -> Store:
         """Where the features of one view are kept."""
+        settings = flat(asdict(cfg))
         about = {
-            **{"backbone": cfg.backbone.name, "weights": cfg.backbone.weights},
-            **{"data": cfg.data.name, "engine": self.engine, "precision": self.precision},
+            **{"backbone": names.backbone(settings), "weights": cfg.backbone.weights},
+            **{"data": names.data(settings), "engine": self.engine, "precision": self.precision},
             **{"features": self.network.output_shape[-1], "view": view},
         }
         whole = {**self.recipe, "precision": self.precision, "view": view}

@@ -27,6 +27,7 @@ from tlbench.base import console, memory
 from tlbench.base.errors import RunError
 from tlbench.base.files import atomic, checksum, write_json
 from tlbench.base.locks import held
+from tlbench.base.text import counted
 from tlbench.data.images import Images
 
 log = logging.getLogger(__name__)
@@ -196,9 +197,10 @@ class Store:
             features[found] = block["features"][source[found]]
             covered |= found
         if not covered.all():
+            lost = counted(int((~covered).sum()), "image is", "images are")
             raise RunError(
                 f"features.folder={self.root} does not give back what was written to it: the features of "
-                f"{(~covered).sum():,} images are lost. Choose another disk with features.folder=..., or train "
+                f"{lost} lost. Choose another disk with features.folder=..., or train "
                 "anew with features.cache=false."
             )
         return features

@@ -1,11 +1,12 @@
 """A finished run brought back: its model, loaded in Keras's safe mode, and what belongs to it."""
 
 import functools
+import logging
 import os
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,22 +17,43 @@ import numpy as np
 from tlbench.base import console
 from tlbench.base.errors import DataError, RunError
 from tlbench.config.schema import Config, Data
-from tlbench.data import datasets, sources
+from tlbench.data import datasets, pictures, sources
 from tlbench.data.datasets import Dataset
 from tlbench.data.decoding import decode, fitted
 from tlbench.data.resize import Resize
 from tlbench.networks.hardware import keras, prepare, tf
 from tlbench.runs.run import Run
 
+log = logging.getLogger(__name__)
+
 BATCH_BYTES = 2**26  # of float32 pixels in a batch: what bounds memory
 BATCH_IMAGES = 64
 
 
 class Predicted(NamedTuple):
-    """names: the most probable class of each image; probabilities: (images, classes), in label order."""
+    """names: the most probable class of each image; probabilities: (images, classes), in label order.
+
+    files: the path of each image, None where an array was given.
+    """
 
     names: list[str]
     probabilities: np.ndarray
+    files: list[Path | None]
+
+
+def _each(images: Iterable[Any]) -> Iterator[tuple[Path | None, bool, Any]]:
+    """The path of each image, if it has one, whether it was found in a folder, and what was given."""
+    for image in images:
+        path = Path(image) if isinstance(image, str | os.PathLike) else None
+        if path is None or not path.is_dir():
+            yield path, False, image
+            continue
+        found = pictures.find(path)
+        if not found.pictures:
+            raise DataError(f"{path}: a folder without images.")
+        for line in found.unreadable:
+            log.warning("Skipped %s", line)
+        yield from ((file, True, file) for file in found.pictures)
 
 
 @dataclass(frozen=True)
@@ -67,24 +89,26 @@ class Loaded:
     def predict(self, images: Any) -> Predicted:
         """What images are taken for.
 
-        images: paths, arrays of (height, width, 3) with values 0-255, or both; one of either will do. Raises DataError
-        for what is no readable image.
+        images: paths, arrays of (height, width, 3) with values 0-255, or both; one of either will do. A folder stands
+        for every readable picture at or below it. Raises DataError for what is no readable image.
         """
         shape = getattr(images, "shape", (0, 0, 0, 0))
         one = isinstance(images, str | os.PathLike) or len(shape) == 2 or shape[2:] == (3,)
-        resize = self.resize(self.cfg.data)
-        pixels = [
-            decode(Path(image), resize)
-            if isinstance(image, str | os.PathLike)
-            else fitted(np.asarray(image), resize)
-            for image in ([images] if one else images)
-        ]
+        resize, files, pixels = self.resize(self.cfg.data), [], []
+        for file, inside, image in _each([images] if one else images):
+            try:
+                pixels.append(decode(file, resize) if file else fitted(np.asarray(image), resize))
+                files.append(file)
+            except DataError as error:
+                if not inside:
+                    raise
+                log.warning("Skipped %s", error)
         if not pixels:
-            return Predicted([], np.empty((0, len(self.class_names)), np.float32))
+            return Predicted([], np.empty((0, len(self.class_names)), np.float32), [])
         step = self.batch_size
         batches = [np.stack(pixels[i : i + step]) for i in range(0, len(pixels), step)]
         found = np.concatenate([self.probabilities(batch) for batch in batches])
-        return Predicted([self.class_names[i] for i in found.argmax(axis=1)], found)
+        return Predicted([self.class_names[i] for i in found.argmax(axis=1)], found, files)
 
     @property
     def batch_size(self) -> int:

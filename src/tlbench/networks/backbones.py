@@ -4,6 +4,7 @@ A builder is a function of a backbone's configuration. It returns a Keras model 
 size, size, 3), with the weights that `weights` asks for, or a `Network` where its output needs explaining.
 """
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def keras_applications(cfg: Backbone) -> keras.Model:
     shape = (cfg.image_size, cfg.image_size, 3)
     downloaded = "imagenet" if cfg.weights == "imagenet" else None
     try:
-        with muted_stdout():  # Keras tells there what it downloads
+        with muted_stdout() if downloaded else contextlib.nullcontext():
             backbone = function(
                 include_top=False, weights=downloaded, input_shape=shape, **cfg.arguments
             )

@@ -21,13 +21,15 @@ from tlbench.config.schema import Config
 from tlbench.runs import layout, manifest
 from tlbench.runs.run import Run, resume_command
 
+FOLDER = "hydra.run.dir=... (from Python: folder=...)"
+
 log = logging.getLogger(__name__)
 
 # Which run is under way here: of several in one process each log holds its own.
 _under_way: ContextVar["Recording | None"] = ContextVar("recording", default=None)
 
 
-@dataclass
+@dataclass(repr=False)
 class Recording(Run):
     """A run under way. As a context it is `running`, and `completed` or `failed` when the block ends.
 
@@ -40,9 +42,7 @@ class Recording(Run):
     def start(cls, folder: Path, cfg: Config, command: str, facts: Mapping[str, object]) -> Self:
         """Take a folder for a new run. Raises RunError when it holds one, or cannot be written."""
         if (folder / layout.MANIFEST).exists():
-            raise RunError(
-                f"{folder} holds a run already. Choose another folder: hydra.run.dir=..."
-            )
+            raise RunError(f"{folder} holds a run already. Choose another folder: {FOLDER}")
         run = cls(folder, manifest.begun(command, config_hash(cfg), facts))
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ class Recording(Run):
             run.record(files=run._written())
         except OSError as error:
             raise RunError(
-                f"{_unwritable(error, folder)} Choose another folder: hydra.run.dir=..."
+                f"{_unwritable(error, folder)} Choose another folder: {FOLDER}"
             ) from error
         return run
 

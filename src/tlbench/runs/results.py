@@ -134,7 +134,7 @@ def read(folder: Path) -> Result:
 
 def _reason(run: Run, status: str) -> str:
     """Why a run has no figures yet, or a completed one not those of its extension."""
-    if status == "killed":
+    if status in ("killed", "interrupted"):
         return f"go on with: {resume_command(run.folder)}"
     if status == "running":
         return f"started {str(run.manifest.get('started', '?'))[:16].replace('T', ' ')}"

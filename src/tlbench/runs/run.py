@@ -21,12 +21,20 @@ from tlbench.runs.manifest import Manifest
 METRICS_BYTES = 2**24  # no run of ours comes near
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A run's folder and its manifest."""
 
     folder: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        """Where it is and what became of it: the manifest is for those who ask for it."""
+        accuracy = None
+        with contextlib.suppress(RunError):
+            accuracy = self.metrics.get("evaluation")
+        figure = f", test accuracy {accuracy:.4f}" if isinstance(accuracy, float) else ""
+        return f"Run('{self.folder}', {self.status}{figure})"
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -43,6 +51,8 @@ class Run:
             raise RunError(f"{folder} is still running. Wait until it is completed.")
         if run.status != "completed":
             reason = run.manifest.get("reason", "no reason was recorded")
+            if run.status == "interrupted":
+                raise RunError(f"{folder} was interrupted. Go on with: {resume_command(folder)}")
             raise RunError(f"{folder} {run.status} and has no finished model: {reason}")
         if not run.class_names:
             raise RunError(f"{folder / layout.MANIFEST} is damaged (no class names).")

@@ -50,10 +50,12 @@ def solve(
         classifier.head.get_layer(name).set_weights([each.astype(np.float32) for each in arrays])
     state.kept = begun + path.best + 1
     state.seconds += time.perf_counter() - began
-    if path.at_an_end:
+    if path.at_an_end and path.chosen.validation.accuracy < 1:
+        strength = float(path.chosen.strength or 0)
+        end, beyond = ("strongest", 100) if path.best == 0 else ("weakest", 1 / 100)
         log.warning(
-            "The best strength, %.2g, is at the end of the path: another head.path.%s may be better",
-            *(path.chosen.strength, "strongest" if path.best == 0 else "weakest"),
+            "The best strength, %.2g, is at the end of the path: one beyond may be better, with head.path.%s=%.2g",
+            *(strength, end, strength * beyond),
         )
 
 

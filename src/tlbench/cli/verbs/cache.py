@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tlbench.base.errors import ConfigError
-from tlbench.base.text import printable
+from tlbench.base.text import counted, printable
 from tlbench.cli.arguments import Parser
 
 ABOUT = "list the frozen features on disk, or remove some"
@@ -23,7 +23,8 @@ def run(words: list[str]) -> int:
     if asked.clear or asked.prune is not None:
         emptied = clear(folder) if asked.clear else prune(folder, asked.prune * 2**30)
         freed = sum(entry.size for entry in emptied.removed) / 2**20
-        console.out.print(f"removed {len(emptied.removed)} entries, {freed:,.1f} MiB")
+        what = counted(len(emptied.removed), "entry", "entries")
+        console.out.print(f"removed {what}, {freed:,.1f} MiB")
         for line in emptied.left:
             text = f"left {printable(line)}"
             console.err.print(text, style="warn", markup=False, soft_wrap=True)
@@ -40,7 +41,7 @@ def _index(folder: Path, *, clear: bool) -> None:
 
     if clear:
         known.clear(folder)
-    line = f"{known.count(folder):,} pictures are known in {folder}"
+    line = f"{counted(known.count(folder), 'picture is', 'pictures are')} known in {folder}"
     console.out.print(printable(line), style="hint", markup=False, soft_wrap=True)
 
 

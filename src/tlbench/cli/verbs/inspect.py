@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tlbench.base.text import counted
 from tlbench.cli import quiet, signals
 from tlbench.cli.arguments import Parser, needs_keras, with_data
 
@@ -134,11 +135,12 @@ def _classes(found: Any) -> Any:
         for i in shown
     ]
     columns = [
-        Column("class", path=True),
+        Column("class", fold=True),
         *(Column(name, "right", rank=rank) for rank, name in enumerate(SPLITS, 1)),
         Column("all", "right"),
     ]
-    caption = f"{left_out:,} classes between them are left out" if left_out else ""
+    what = counted(left_out, "class between them is", "classes between them are")
+    caption = f"{what} left out" if left_out else ""
     return FittedTable(columns, rows, title="classes, the largest first", caption=caption)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlbench.base.errors import ConfigError, RunError, suggest
+from tlbench.base.text import counted
 from tlbench.cli.arguments import OUTPUTS, Parser
 from tlbench.runs import layout
 from tlbench.runs.published import TOLERANCE
@@ -47,7 +48,7 @@ def run(words: list[str]) -> int:
     table = rows.rows(rows.where(found, asked.where), merge=not asked.each)
     if not table:
         raise RunError(
-            f"No run has {' and '.join(asked.where)}. Without --where: {len(found)} runs."
+            f"No run has {' and '.join(asked.where)}. Without --where: {counted(len(found), 'run')}."
         )
     if asked.sort:
         table = rows.ordered(table, SORTABLE[asked.sort], reverse=asked.reverse)

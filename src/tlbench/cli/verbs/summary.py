@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tlbench.base.text import counted
 from tlbench.cli import quiet
 
 ABOUT = "print the layers and parameter counts of what `train` would build"
@@ -31,7 +32,7 @@ def _show(cfg: Any, folder: Path, overrides: list[str]) -> None:
     names = sources.class_names(cfg.data)
     if len(names) < 2:
         raise DataError(
-            f"{cfg.data.root or cfg.data.name} holds {len(names)} class; expected at least 2."
+            f"{cfg.data.root or cfg.data.name} holds {counted(len(names), 'class', 'classes')}; expected at least 2."
         )
     quiet.import_tensorflow()
     from tlbench.networks import hardware

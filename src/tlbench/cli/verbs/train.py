@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from tlbench.base.text import counted
 from tlbench.cli import quiet, signals
 
 ABOUT = "train a classifier, keep its model, metrics and plots in a folder"
@@ -101,8 +102,8 @@ def _grid(run: Any) -> Any:
         words = "stopped" if results["stopped_early"] else "ended"
         grid.add_row("epochs", f"{words} after {results['epochs']}, kept {results['kept_epoch']}")
     if corrected := run.manifest["data"].get("corrections"):
-        words = f"{corrected['dropped']:,} pictures dropped, {corrected['relabelled']:,} relabelled"
-        grid.add_row("corrections", words)
+        dropped = counted(corrected["dropped"], "picture")
+        grid.add_row("corrections", f"{dropped} dropped, {corrected['relabelled']:,} relabelled")
     grid.add_row("cost", _cost(results))
     if settings.backbone.weights is None:
         grid.add_row("weights", "random: nothing was downloaded, nothing was transferred")

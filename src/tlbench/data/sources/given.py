@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.errors import DataError
+from tlbench.base.text import counted
 from tlbench.config.schema import Data
 from tlbench.data import images
 from tlbench.data.images import ArrayImages, Images
@@ -42,7 +43,8 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Co
             paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
         )
         if unreadable and cfg.unreadable == "refuse":
-            raise DataError(f"{len(unreadable)} images cannot be read, the first: {unreadable[0]}")
+            what = counted(len(unreadable), "image")
+            raise DataError(f"{what} cannot be read, the first: {unreadable[0]}")
         part = np.full(len(good), "", dtype="U10")
         shown = [str(paths[row]) for row in good]
         return Contents(

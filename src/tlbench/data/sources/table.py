@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tlbench.base.errors import DataError, suggest
-from tlbench.base.text import printable
+from tlbench.base.text import counted, printable
 from tlbench.config.schema import Data
 from tlbench.data import images, index, tabular
 from tlbench.data.resize import Resize
@@ -147,7 +147,7 @@ def _without_repeated(table: Rows, path: str, label: str) -> Rows:
         seen.add(pair)
     if not repeated:
         return table
-    log.warning("%s", _said(len(repeated), "rows say again what another says", table, repeated))
+    log.warning("%s", _said(("row says", "rows say"), "again what another says", table, repeated))
     return table.without(repeated)
 
 
@@ -155,7 +155,8 @@ def _without_unlabelled(table: Rows, label: str) -> Rows:
     empty = [row for row, text in enumerate(table[label]) if not text.strip()]
     if not empty:
         return table
-    log.warning("%s", _said(len(empty), f"rows have no '{label}' and are left out", table, empty))
+    what = f"no '{label}' and {'is' if len(empty) == 1 else 'are'} left out"
+    log.warning("%s", _said(("row has", "rows have"), what, table, empty))
     return table.without(empty)
 
 
@@ -167,7 +168,7 @@ def _class_names(cfg: Data, labels: Sequence[str]) -> list[str]:
     unknown = sorted(found - set(cfg.class_names))
     if unknown:
         raise DataError(
-            f"{len(unknown)} labels of {cfg.table} are not among data.class_names: {_first(unknown)}."
+            f"{counted(len(unknown), 'label')} of {cfg.table} not among data.class_names: {_first(unknown)}."
         )
     return list(cfg.class_names)
 
@@ -181,7 +182,7 @@ def _parts(table: Rows, split: str) -> list[str]:
     if unknown:
         names = list(dict.fromkeys(table[split][row] for row in unknown))
         raise DataError(
-            f"{_said(len(unknown), 'rows name no split', table, unknown)}: {_first(names)}. Expected train, "
+            f"{_said(('row names', 'rows name'), 'no split', table, unknown)}: {_first(names)}. Expected train, "
             f"validation or test in column '{split}'; another column: data.split=COLUMN, none: data.split=null"
         )
     return [parts[text] or "" for text in table[split]]
@@ -226,10 +227,10 @@ def _place(root: Path, file: str) -> Path:
 # ---------------------------------------------------------------- words
 
 
-def _said(count: int, what: str, table: Rows, some: Sequence[int]) -> str:
-    """How many rows, and the numbers of the first as an editor counts them."""
+def _said(does: tuple[str, str], what: str, table: Rows, some: Sequence[int]) -> str:
+    """How many rows do what, and the numbers of the first as an editor counts them; does: of one row, of several."""
     lines = _first([str(table.lines[row]) for row in some])
-    return f"{count:,} {what} in {printable(table.file)} (line {lines})"
+    return f"{counted(len(some), *does)} {what} in {printable(table.file)} (line {lines})"
 
 
 def _first(names: Iterable[str]) -> str:
