@@ -22,6 +22,7 @@ from helpers import SMALL, Answer
 from tlbench.base import console
 from tlbench.bench.settings import Settings
 from tlbench.cli.verbs import bench
+from tlbench.runs.run import Run
 
 Command = Callable[..., Answer]
 
@@ -147,6 +148,13 @@ def test_several_data_sets_are_ranked(tlbench: Command, tmp_path: Path, photos: 
     assert "Mean rank:" in answer.out
     with (tmp_path / "b" / "bench.csv").open(newline="") as file:
         assert {line["data"] for line in csv.DictReader(file)} == {"digits", "photos"}
+    winners = [line for line in answer.out.splitlines() if line.startswith("train it")]
+    assert len(winners) == 2
+    for number, line in enumerate(winners):  # each is trained on its own data
+        done = tlbench(*shlex.split(line)[3:], f"hydra.run.dir=run{number}")
+        assert done.code == 0, done.err
+    sources = {Run.open(Path(f"run{i}")).config().data.source for i in range(2)}
+    assert sources == {"digits", "image_folder"}
 
 
 def test_a_folder_with_a_comma_is_one_folder(

@@ -133,11 +133,11 @@ class _Work:
             dataset = self.dataset(entry)
             key = self._key(kind, entry, dataset)
             if (before := cells.found(self.folder, key)) is not None:
-                return replace(before, unreadable=dataset.unreadable)
+                return _of_now(before, entry, dataset)
             log.info("%s on %s (%s)", entry.backbone, entry.data, kind)
             with console.drawn_on(_inside(told)):
                 cell = self._measured(kind, entry, dataset, told)
-            cell = replace(cell, unreadable=dataset.unreadable)
+            cell = _of_now(cell, entry, dataset)
         except TlbenchError as error:
             if str(error) not in self._said:
                 log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, error)
@@ -239,6 +239,12 @@ class _Work:
         accuracy = measure.screened(way, dataset, cfg, self.settings)
         log.info("%s: %.2f at a first look", cfg.backbone.name, accuracy)
         return accuracy
+
+
+def _of_now(cell: Cell, entry: Entry, dataset: Dataset) -> Cell:
+    """A row with what is true of this command, not of the one that measured it."""
+    typed = {"words": list(entry.words), "data_words": list(entry.data_words)}
+    return replace(cell, facts=cell.facts | typed, unreadable=dataset.unreadable)
 
 
 class _Bar:

@@ -26,6 +26,7 @@ class Entry:
     data: str
     cfg: Config
     words: tuple[str, ...]  # of the backbone, as they can be typed
+    data_words: tuple[str, ...]  # of the data
 
 
 def entries(words: Sequence[str], settings: Settings, config_dir: str | None) -> list[Entry]:
@@ -49,8 +50,9 @@ def entries(words: Sequence[str], settings: Settings, config_dir: str | None) ->
             )
         known = flat(asdict(cfg))
         backbone = _label(names.backbone(known), "backbone.", several)
-        own = tuple(word for word in chosen if word.startswith("backbone"))
-        found.append(Entry(backbone, _label(names.data(known), "data.", several), cfg, own))
+        data = _label(names.data(known), "data.", several)
+        typed = [tuple(word for word in chosen if word.startswith(group)) for group in SEVERAL]
+        found.append(Entry(backbone, data, cfg, *typed))
     return found
 
 

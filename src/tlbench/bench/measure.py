@@ -58,7 +58,6 @@ def pretrained(
         "features_seconds": found.facts["seconds"],
         "probing_seconds": time.perf_counter() - began,
         "pretrained_on": pretrained_on(cfg),
-        "words": list(entry.words),
         "parameters": network.classifier.backbone.count_params(),
         "features": network.way.network.output_shape[-1],
         "images_per_second": frozen.images_per_second(network.way, dataset, cfg),

@@ -40,15 +40,13 @@ def write(cells: Sequence[Cell], entries: Sequence[Entry], folder: Path, typed: 
 
 def next_commands(rows: Sequence[Row], words: Sequence[str]) -> list[str]:
     """What trains the winner of each data set, as it can be typed."""
-    several = len({row.cell.data for row in rows}) > 1
     found = []
     for row in rows:
         if not row.best:
             continue
-        own = [word for word in words if not word.startswith(("backbone", "data="))]
-        group = [word for word in words if word.startswith("data=")]
-        data = [f"data={row.cell.data}"] if several else group
-        typed = ["train", *row.cell.facts["words"], *data, *own, "head=logistic"]
+        own = [word for word in words if not word.startswith(("backbone", "data"))]
+        chosen = [*row.cell.facts["words"], *row.cell.facts["data_words"]]
+        typed = ["train", *chosen, *own, "head=logistic"]
         tuned = command(*typed, "strategy=probe_finetune", "trainable=true")
         found += [f"train it    {command(*typed)}", f"fine-tune   {tuned}"]
     return found

@@ -43,7 +43,8 @@ def run(words: list[str]) -> int:
         stopping.resume_command = command("bench", *asked.words, *again)
         cells = bench(compared, chosen, folder, seconds)
         rows = write(cells, compared, folder, stopping.resume_command)
-    _show(rows, folder, rest)
+    flags = ["--config-dir", asked.config_dir] if asked.config_dir else []
+    _show(rows, folder, [*rest, *flags])
     return 1 if any(row.cell.reason for row in rows) else 0
 
 
