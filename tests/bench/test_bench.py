@@ -112,6 +112,7 @@ def test_without_network_a_bench_ends_at_once(tmp_path: Path) -> None:
     assert "backbone=file backbone.weights=" in last
     failures = [line for line in told if "could not be downloaded" in line]
     assert [line.split()[0] for line in failures] == ["mobilenet", "vgg16"]
+    assert all(len(line) < 150 for line in failures)
     assert "random weights)" not in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / "b" / "bench.html").exists()

@@ -29,6 +29,14 @@ class WeightsError(UserError):
     """Backbone weights that cannot be fetched, read or fitted."""
 
 
+class DownloadError(WeightsError):
+    """Weights that the network did not bring; `what`: the message without its advice."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what} {advice}")
+        self.what = what
+
+
 class DeviceError(UserError):
     """A device that is not there, or too small for the work."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlbench.base import console
-from tlbench.base.errors import BenchError, ConfigError, TlbenchError, WeightsError
+from tlbench.base.errors import BenchError, ConfigError, DownloadError, TlbenchError, WeightsError
 from tlbench.bench import cells, measure, probes
 from tlbench.bench.cells import MAJORITY, PIXELS, PRETRAINED, RANDOM, SHUFFLED, Cell
 from tlbench.bench.entries import Entry
@@ -67,13 +67,13 @@ def _refuse_nothing(
     """Raise BenchError where no backbone can be built, or every row has failed: nothing else would say anything."""
     if not all(cell.failed for cell in cells):
         return
-    backbones = {repr(entry.cfg.backbone): entry.cfg.backbone for entry in entries}
+    backbones = {repr(entry.cfg.backbone) for entry in entries}
     all_lost = len(lost) == len(backbones) and all(
         any(cell.backbone == entry.backbone for cell in cells) for entry in entries
     )
     if not all_lost and len(cells) < len(entries):
         return
-    if all_lost and all(each.weights and not each.weights_file for each in backbones.values()):
+    if all_lost and all(isinstance(error, DownloadError) for error in lost.values()):
         raise BenchError(
             "No backbone could be measured: their weights could not be downloaded. Connect to a network, or give "
             "weights that are here: backbone=file backbone.weights=MODEL.keras, or backbone.weights=DIR of a run."
@@ -140,7 +140,8 @@ class _Work:
             cell = _of_now(cell, entry, dataset)
         except TlbenchError as error:
             if str(error) not in self._said:
-                log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, error)
+                reason = error.what if isinstance(error, DownloadError) else error
+                log.warning("%s on %s (%s) failed: %s", entry.backbone, entry.data, kind, reason)
             self._said.add(str(error))
             cell = replace(self._without(kind, entry, str(error)), failed=True)
         finally:

@@ -13,7 +13,7 @@ from importlib.metadata import packages_distributions, version
 from typing import Any
 
 from tlbench.base import registry
-from tlbench.base.errors import ConfigError, TlbenchError, WeightsError, first_line, suggest
+from tlbench.base.errors import ConfigError, DownloadError, TlbenchError, first_line, suggest
 from tlbench.base.muted import muted_stdout
 from tlbench.config.schema import Backbone
 from tlbench.networks import weights
@@ -82,10 +82,10 @@ def _explained(cfg: Backbone, error: Exception) -> TlbenchError:
     """What a user can do when keras.applications refuses to build a backbone."""
     text = first_line(error)
     if "fetch failure" in text or "urlopen" in text:
-        reason = text.rpartition(" -- ")[2]  # behind the address
-        return WeightsError(
-            f"backbone.weights=imagenet could not be downloaded for {cfg.architecture} ({reason}). Set "
-            "backbone.weights to a Keras weights file or an earlier run, or to null for random weights."
+        reason = re.sub(r".* -- |\[Errno -?\d+\] ", "", text)  # behind the address
+        return DownloadError(
+            f"backbone.weights=imagenet could not be downloaded for {cfg.architecture} ({reason}).",
+            "Set backbone.weights to a Keras weights file or an earlier run, or to null for random weights.",
         )
     if least := re.search(r"[Ii]nput size must be at least (\d+)x", text):
         return ConfigError(

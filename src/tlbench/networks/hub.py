@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tlbench.base.errors import ConfigError, WeightsError, first_line, suggest
+from tlbench.base.errors import ConfigError, DownloadError, WeightsError, first_line, suggest
 from tlbench.base.muted import muted_stdout
 from tlbench.config.schema import Backbone
 from tlbench.networks import weights
@@ -96,9 +96,9 @@ def _preset(cfg: Backbone, preset: str) -> keras.Model:
         with muted_stdout():
             whole = _whole(cfg).from_preset(preset)
     except Exception as error:
-        raise WeightsError(
-            f"backbone.weights={cfg.weights}: KerasHub's '{preset}' could not be had ({first_line(error)}). Set "
-            "backbone.weights to a file or a folder that holds it, or to null for random weights."
+        raise DownloadError(
+            f"backbone.weights={cfg.weights}: KerasHub's '{preset}' could not be had ({first_line(error)}).",
+            "Set backbone.weights to a file or a folder that holds it, or to null for random weights.",
         ) from error
     return whole.vision_encoder if cfg.architecture in TOWERS else whole
 
