@@ -17,6 +17,7 @@ SIDES = {
     "limit": ("convolutions alone", "tlbench, images/s", "features", "training"),
     "backbones": ("raw pixels", "labels shuffled", "majority class"),
     "probing": ("tlbench", "scikit-learn"),
+    "own_data": ("pictures at random", "other groups", "Flipped labels"),
     "many_pictures": ("bare Pillow loop", "tlbench, first start", "tlbench, second start"),
     "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
 }
