@@ -25,10 +25,12 @@ from tlbench.data.resize import Resize
 from tlbench.inspection import inspect
 from tlbench.inspection.problems import WRONG
 from tlbench.report.statistics import wilson
+from work import NETWORKS
 
 COLUMNS = ("trained on", "tested on", "weights", "images", "accuracy", "95 %", "macro F1")
 RANDOM_NETWORK = ("backbone=mobilenet", "backbone.weights=null", "backbone.image_size=32")
 HEAD = ("head=logistic", "trainable=false")
+TINY = (*NETWORKS["small"].words, "features.precision=float32", "data.validation=0.2")
 FOLDS, FLIPPED = 5, 0.05
 SEED = 0
 
@@ -39,8 +41,8 @@ def main() -> None:
     args = _arguments()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = args.table or _digits(folder / "digits", 200 if args.tiny else 600)
-        words = [*HEAD, *(args.words or RANDOM_NETWORK)]
+        table = args.table or _digits(folder / "digits", 60 if args.tiny else 600)
+        words = [*HEAD, *(args.words or (TINY if args.tiny else RANDOM_NETWORK))]
         lines = list(csv.DictReader(table.open(newline="", encoding="utf-8")))
         bench = _Bench(table.parent, words, folder, 2 if args.tiny else FOLDS)
         rows = [row for rows in (bench.splits(lines), bench.makers(lines)) for row in rows]
