@@ -68,7 +68,7 @@ TOLD = {  # what decides, which no width may cost
     "export": (r"keras .* kept",),
     "report": (r"small .* [01]\.\d{4}",),
     "compare": (r"150\s+test",),
-    "cache": ("file", "digits", "750"),
+    "cache": ("small", "digits", "750"),
     "summary": ("classification", "trainable"),
     "plugins": ("keras_applications", "image_folder", "tensorboard"),
     "help": ("convnexttiny, deit_small", "hydra.run.dir=DIR"),

@@ -18,6 +18,7 @@ from tlbench.base.console import WIDEST, plain
 
 GAP = 2  # cells between columns
 LEAST_PATH = 20  # cells below which a path tells nothing
+EASY_FOLD = 24  # cells in which folded names are easily read
 LEAST_FOLD = 12  # cells below which folded names are a tower of words
 
 
@@ -91,32 +92,31 @@ class FittedTable:
         return kept
 
     def _widths(self, kept: Sequence[int], width: int) -> dict[int, int]:
-        """Cells of each column: what is too much is taken from those that fold, then from paths, the widest first."""
+        """Cells of each column: what is too much is taken from the widest of those that fold, as far as they are easily
+        read, then from paths, then from what folds again.
+        """
         found = {i: self._width(i) for i in kept}
-        surplus = sum(found.values()) + GAP * (len(kept) - 1) - width
-        for kind in ("fold", "path"):
-            while surplus > 0:
-                narrower = [
-                    i
-                    for i in kept
-                    if getattr(self.columns[i], kind) and found[i] > self._least(i, kind)
-                ]
+        folded = [i for i in kept if self.columns[i].fold]
+        paths = [i for i in kept if self.columns[i].path]
+        easily = {i: max(EASY_FOLD, self._least(i)) for i in folded}
+        for least in (easily, *({i: self._least(i) for i in some} for some in (paths, folded))):
+            while sum(found.values()) + GAP * (len(kept) - 1) > width:
+                narrower = [i for i in least if found[i] > least[i]]
                 if not narrower:
                     break
                 found[max(narrower, key=lambda i: found[i])] -= 1
-                surplus -= 1
         return found
 
     def _width(self, place: int) -> int:
         cells = (row[place].cell_len for row in self.rows)
         return max(cell_len(self.columns[place].heading), *cells, 0)
 
-    def _least(self, place: int, kind: str = "") -> int:
-        """The fewest cells of a column; kind: by folding or by shortening alone."""
+    def _least(self, place: int) -> int:
+        """The fewest cells of a column."""
         column, width = self.columns[place], self._width(place)
-        if column.path and kind != "fold":
+        if column.path:
             return min(width, LEAST_PATH)
-        if column.fold and kind != "path":
+        if column.fold:
             texts = [column.heading, *(row[place].plain for row in self.rows)]
             words = (cell_len(word) for text in texts for word in text.split())
             return min(width, LEAST_PATH, max(LEAST_FOLD, *words))
