@@ -199,7 +199,7 @@ def test_a_wrong_folder_is_said_before_anything_is_read(table: Path, tmp_path: P
         ("data.path=file", "has no column 'file'. Expected one of: age, label, path, patient"),
         ("data.split=age", "name no split in"),
         ("data.group=nobody", "has no column 'nobody'. Expected one of: age"),
-        ("data.class_names=[ill,healthy]", "1 labels of"),
+        ("data.class_names=[ill,healthy]", "is not among data.class_names: well."),
     ],
 )
 def test_a_column_that_does_not_fit_is_refused(table: Path, override: str, words: str) -> None:

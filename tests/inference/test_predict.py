@@ -158,7 +158,7 @@ def test_at_most_two_batches_are_in_memory(
             decoded[0] += 1
         return np.zeros((resize.size, resize.size, 3), np.uint8)
 
-    monkeypatch.setattr(predict.images, "decode", decode)
+    monkeypatch.setattr(predict.decoding, "decode", decode)
     classifier = loaded.load(Run.open(digits_run), "cpu")
     taken = 0
     for batch, _ in predict.predicted(classifier, [Path(f"{i}.png") for i in range(1000)], 1):

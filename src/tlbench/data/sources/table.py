@@ -168,7 +168,8 @@ def _class_names(cfg: Data, labels: Sequence[str]) -> list[str]:
     unknown = sorted(found - set(cfg.class_names))
     if unknown:
         raise DataError(
-            f"{counted(len(unknown), 'label')} of {cfg.table} not among data.class_names: {_first(unknown)}."
+            f"{counted(len(unknown), 'label')} of {cfg.table} {'is' if len(unknown) == 1 else 'are'} not among "
+            f"data.class_names: {_first(unknown)}."
         )
     return list(cfg.class_names)
 
