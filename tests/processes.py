@@ -70,6 +70,10 @@ class Terminal(fdpexpect.fdspawn):
         terminal.close()
         super().__init__(outside, timeout=240, encoding="utf-8")
 
+    def sendintr(self) -> None:
+        """Ctrl-C, as it is typed."""
+        self.send("\x03")
+
     def rest(self) -> tuple[int, str]:
         """The exit code, and what the terminal was sent and nobody has expected."""
         self.expect(pexpect.EOF)

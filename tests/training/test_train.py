@@ -52,6 +52,7 @@ def test_a_finished_run_holds_everything(tlbench: Command, tmp_path: Path) -> No
             "history.csv",
             "metrics.json",
             "predictions.npz",
+            "predictions.csv",
         ),
         *("model.keras", "summary.txt", "train.log", "checkpoint/latest.npz", ".lock"),
         *("plots/curves.png", "plots/confusion_matrix.png"),
