@@ -4,8 +4,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tlbench.base.files import write_text
 from tlbench.config.schema import Config
 from tlbench.data import datasets, groups, near
@@ -45,9 +43,9 @@ def inspect(cfg: Config, *, doubt: bool) -> Inspection:
     dataset = datasets.load(cfg.data, Resize.of(cfg))
     log.info("Looking for pictures that are alike")
     looks = near.looks(dataset.images)
-    found = problems.of_pictures(dataset, looks)
+    alike = near.pairs(looks)
+    found = problems.of_pictures(dataset, looks, alike)
     if doubt:
-        alike = near.pairs(looks)
         together = groups.tied(len(dataset.images), alike.first, alike.second)
         found += doubts.of_labels(dataset, cfg, together)
     return Inspection(dataset, facts.of(dataset), problems.ordered(found))
@@ -78,11 +76,3 @@ def corrections(found: Inspection) -> str:
         for row, better in zip(problem.rows, problem.suggestions, strict=True)
     ]
     return listing.table(COLUMNS, lines)
-
-
-def split_of(dataset: Dataset) -> np.ndarray:
-    """The name of the split of each image, (images,); "" where it is in none."""
-    names = np.full(len(dataset.images), "", dtype="U10")
-    for name, rows in dataset.splits.items():
-        names[rows] = name
-    return names

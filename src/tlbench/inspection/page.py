@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tlbench.base.errors import DataError
-from tlbench.data.datasets import SPLITS
+from tlbench.data.datasets import SPLITS, Dataset
 from tlbench.data.images import FileImages
 from tlbench.data.resize import Resize
 from tlbench.inspection import facts, inspect
@@ -83,7 +83,7 @@ def _classes(found: Inspection) -> str:
 
 
 def _problems(found: Inspection) -> Iterator[str]:
-    splits = inspect.split_of(found.dataset)
+    splits = _splits(found.dataset)
     for kind in KINDS:
         some = [problem for problem in found.problems if problem.kind == kind]
         if not some:
@@ -92,6 +92,14 @@ def _problems(found: Inspection) -> Iterator[str]:
         more = len(some) - SHOWN
         rest = note(f"and {more:,} more, in {inspect.CORRECTIONS}" if more > 0 else "")
         yield f"<section><h2>{text(kind.capitalize())} ({len(some):,})</h2>{shown}{rest}</section>"
+
+
+def _splits(dataset: Dataset) -> np.ndarray:
+    """The name of the split of each image, (images,); "" where it is in none."""
+    names = np.full(len(dataset.images), "", dtype="U10")
+    for name, rows in dataset.splits.items():
+        names[rows] = name
+    return names
 
 
 def _set(found: Inspection, problem: Problem, splits: np.ndarray) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlbench.data import groups, near
+from tlbench.data import groups
 from tlbench.data.datasets import SPLITS, Dataset
-from tlbench.data.near import Looks
+from tlbench.data.near import Looks, Pairs
 
 DARK = 16.0  # of the mean of gray values, 0-255
 # Kinds, the worst first: what spoils a figure comes before what spoils a training.
@@ -27,12 +27,12 @@ class Problem:
     note: str = ""
 
 
-def of_pictures(dataset: Dataset, looks: Looks) -> list[Problem]:
+def of_pictures(dataset: Dataset, looks: Looks, alike: Pairs) -> list[Problem]:
     """What the pictures themselves show: none of it needs a network."""
     rows = np.sort(np.concatenate([dataset.splits[name] for name in SPLITS]))
     return [
         *_equal(dataset, rows),
-        *_alike(dataset, looks, rows),
+        *_alike(dataset, alike, rows),
         *(Problem(BLANK, (int(row),), ("drop",)) for row in rows if looks.flat[row]),
         *(
             Problem(VERY_DARK, (int(row),), ("",))
@@ -51,9 +51,8 @@ def _equal(dataset: Dataset, rows: np.ndarray) -> Iterator[Problem]:
             yield Problem(EQUAL, members, ("", *("drop",) * (len(members) - 1)))
 
 
-def _alike(dataset: Dataset, looks: Looks, rows: np.ndarray) -> Iterator[Problem]:
+def _alike(dataset: Dataset, found: Pairs, rows: np.ndarray) -> Iterator[Problem]:
     """Sets of pictures that look alike though their files differ."""
-    found = near.pairs(looks)
     different = dataset.images.ids[found.first] != dataset.images.ids[found.second]
     inside = np.isin(found.first, rows) & np.isin(found.second, rows)
     first, second = found.first[inside], found.second[inside]

@@ -84,7 +84,7 @@ def _read(cfg: Data) -> _Listed:
 
 
 def _listed(table: Rows, cfg: Data) -> _Listed:
-    path, label = (_column(table, name, f"data.{what}") for what, name in _needed(cfg).items())
+    path, label = (_column(table, getattr(cfg, name), f"data.{name}") for name in ("path", "label"))
     split = _optional(table, cfg.split, "split", "data.split")
     weight = _optional(table, cfg.weight, "weight", "data.weight")
     group = _group_column(table, cfg)
@@ -103,10 +103,6 @@ def _listed(table: Rows, cfg: Data) -> _Listed:
         names,
         {name: cells for name, cells in table.columns.items() if name not in used},
     )
-
-
-def _needed(cfg: Data) -> dict[str, str | None]:
-    return {"path": cfg.path, "label": cfg.label}
 
 
 # ---------------------------------------------------------------- columns
