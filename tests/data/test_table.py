@@ -94,13 +94,10 @@ def test_one_table_in_many_forms_is_the_same_text(name: str, tmp_path: Path) -> 
     assert tabular.read(tmp_path / name, ("path", "label")).columns == CELLS
 
 
-def test_an_encoding_that_was_guessed_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_encoding_that_was_guessed_is_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(WAYS["excel.csv"])
-    with caplog.at_level(logging.WARNING):
-        tabular.read(tmp_path / "t.csv", ("path",))
-    assert "not UTF-8 (line 3): read as Windows-1252" in caplog.text
+    found = tabular.read(tmp_path / "t.csv", ("path",))
+    assert "not UTF-8 (line 3): read as Windows-1252" in found.note
 
 
 def test_json_values_stay_what_was_written(tmp_path: Path) -> None:
@@ -301,6 +298,8 @@ def test_folds_that_cannot_be_drawn_are_refused(table: Path) -> None:
     assert "data.folds=1 is not valid" in refused(table, "data.folds=1")
     message = refused(table, "data.folds=9", "data.group=patient")
     assert message.startswith("data.folds needs at least 9 groups, and there are 8.")
+    message = refused(table, "data.folds=30")
+    assert message.startswith("data.folds=30 needs a class with at least 30 different images")
     rows = list(csv.reader(table.open(newline="")))
     parts = ["split", *("test" if i < 4 else "train" for i in range(40))]
     write(table, [[*row, part] for row, part in zip(rows, parts, strict=True)])
@@ -312,9 +311,11 @@ def test_folds_that_cannot_be_drawn_are_refused(table: Path) -> None:
 
 def test_a_split_is_written_and_read_again(tlbench: Command, table: Path, tmp_path: Path) -> None:
     words = ("data=table", f"data.table={table}", "data.group=patient", "data.split_seed=3")
+    table.write_text(table.read_text() + "pictures/p0_0.png,ill,p0,20\n")
     out = tmp_path / "kept split.csv"
     answer = tlbench("data", "export", *words, "--out", str(out))
     assert answer.code == 0, answer.err
+    assert answer.err.count("row says again") == 1
     first = load(table, *words[2:])
     again = load(out, f"data.root={table.parent}")
     for split in datasets.SPLITS:
@@ -333,8 +334,10 @@ def test_a_run_tells_its_pictures_by_their_names(
 ) -> None:
     run = tmp_path / "run"
     words = ("data=table", f"data.table={table}", *BACKBONE, *SHORT[:2], "epochs=1")
+    table.write_text(table.read_text() + "pictures/p0_0.png,ill,p0,20\n")
     answer = tlbench("train", *words, "data.group=patient", f"hydra.run.dir={run}")
     assert answer.code == 0, answer.err
+    assert answer.err.count("row says again") == 1
     kept = list(csv.DictReader((run / "images.csv").open(newline="")))
     tested = [line for line in kept if line["split"] == "test"]
     assert len(kept) == 40
@@ -406,5 +409,8 @@ def test_a_table_given_in_python_is_the_same_data(
     run = face.train(*words, table=columns, folder=tmp_path / "run")
     named = load(table, "data.group=patient")
     assert run.files["test"] == [named.file(row) for row in named.splits["test"]]
+    with pytest.raises(DataError, match="unlike lengths"):
+        face.train(*words, table={"path": ["a", "b"], "label": ["c"]}, folder=tmp_path / "no")
+    assert tabular.of({"path": ["a"], "label": [float("nan")]})["label"] == [""]
     with pytest.raises(ConfigError, match="Give one of them"):
         face.train(images=[], labels=[], table=columns)

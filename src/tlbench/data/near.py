@@ -85,8 +85,8 @@ class Pairs:
     mirrored: np.ndarray
 
 
-def pairs(found: Looks, least: float = ALIKE) -> Pairs:
-    """Every pair of images that are so much alike, as they are or mirrored."""
+def pairs(found: Looks) -> Pairs:
+    """Every pair of images that look alike, as they are or mirrored."""
     rows = np.flatnonzero(~found.flat)
     upright, mirrored = found.waves[rows], found.mirrored[rows]
     step = max(1, BLOCK // max(1, len(rows)))
@@ -94,7 +94,7 @@ def pairs(found: Looks, least: float = ALIKE) -> Pairs:
     def compared(start: int) -> tuple[np.ndarray, ...]:
         here = upright[start : start + step]
         straight, turned = here @ upright[start:].T, here @ mirrored[start:].T
-        one, other = np.nonzero(np.maximum(straight, turned) >= least)
+        one, other = np.nonzero(np.maximum(straight, turned) >= ALIKE)
         one, other = one[other > one], other[other > one]  # each pair once
         return start + one, start + other, (turned > straight)[one, other]
 

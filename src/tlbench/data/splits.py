@@ -82,7 +82,13 @@ class _Rows:
                 f"data.folds={folds} draws the test images, and this data set brings its own. Set data.folds=null, or "
                 "put all images into one folder or table without splits."
             )
-        test = list(self._parts(rows, folds, "data.folds"))[self.cfg.fold]
+        parts = list(self._parts(rows, folds, "data.folds"))
+        if len(parts) < folds:
+            raise DataError(
+                f"data.folds={folds} needs a class with at least {folds} different images, and the largest has "
+                f"{len(parts)} or fewer. Add images, or take fewer parts."
+            )
+        test = parts[self.cfg.fold]
         return np.setdiff1d(rows, test), test
 
     def _counts(self, rows: np.ndarray) -> np.ndarray:
@@ -102,7 +108,8 @@ class _Rows:
         labels = self.labels[rows]
         # A class with fewer images than parts is missing in some of them: that is said where it matters.
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            count = min(count, max(2, int(np.bincount(labels).max())))
+            largest = np.bincount(labels if self.grouped else labels[first]).max()
+            count = min(count, max(2, int(largest)))
             if self.grouped:
                 folds = StratifiedGroupKFold(count, **options).split(rows, labels, kind)
                 yield from (rows[test] for _, test in folds)

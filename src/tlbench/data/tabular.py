@@ -3,15 +3,12 @@
 import csv
 import io
 import json
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tlbench.base.errors import DataError
 from tlbench.base.text import printable
-
-log = logging.getLogger(__name__)
 
 MOST_BYTES = 2**31  # of a table
 DELIMITERS = ",;\t|"
@@ -21,11 +18,12 @@ TABULATED = (".csv", ".tsv", ".tab", ".txt")
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns of text by their names, and the line of the file on which each row begins."""
+    """Columns of text by their names, and the line of the file on which each row begins; note: what was guessed."""
 
     file: Path
     columns: dict[str, list[str]]
     lines: Sequence[int]
+    note: str = ""
 
     def __getitem__(self, name: str) -> list[str]:
         return self.columns[name]
@@ -35,15 +33,18 @@ class Rows:
         out = set(some)
         kept = [row for row in range(len(self.lines)) if row not in out]
         columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
-        return Rows(self.file, columns, [self.lines[row] for row in kept])
+        return Rows(self.file, columns, [self.lines[row] for row in kept], self.note)
 
 
 def of(columns: Mapping[str, Iterable[object]]) -> Rows:
-    """The rows of columns that are there already: a DataFrame, or lists by their names."""
+    """The rows of columns that are there already: a DataFrame, or lists by their names. Raises DataError where they
+    are not of one length.
+    """
     cells = {str(name): [_text(value) for value in columns[name]] for name in columns}
-    return Rows(
-        Path("the table given"), cells, range(1, 1 + max(map(len, cells.values()), default=0))
-    )
+    lengths = {len(column) for column in cells.values()}
+    if len(lengths) != 1:
+        raise DataError("The table given has columns of unlike lengths, or none.")
+    return Rows(Path("the table given"), cells, range(1, 1 + lengths.pop()))
 
 
 def read(file: Path, wanted: Sequence[str]) -> Rows:
@@ -63,10 +64,10 @@ def read(file: Path, wanted: Sequence[str]) -> Rows:
         if suffix in PARQUET:
             found = _parquet(file)
         else:
-            text = _decoded(file)
-            found = (
-                _json_lines(file, text) if suffix in JSON_LINES else _tabulated(file, text, wanted)
-            )
+            text, note = _decoded(file)
+            kind = suffix in JSON_LINES
+            found = _json_lines(file, text) if kind else _tabulated(file, text, wanted)
+            found = replace(found, note=note)
     except OSError as error:
         raise DataError(f"{printable(file)} cannot be read ({error.strerror or error}).") from error
     except (ValueError, csv.Error) as error:
@@ -76,20 +77,17 @@ def read(file: Path, wanted: Sequence[str]) -> Rows:
     return found
 
 
-def _decoded(file: Path) -> str:
-    """The text of a file: UTF-8, what its first bytes say, or else the encoding of Windows, which is said."""
+def _decoded(file: Path) -> tuple[str, str]:
+    """The text of a file: UTF-8, what its first bytes say, or else the encoding of Windows; and a note of that."""
     content = file.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16")
+        return content.decode("utf-16"), ""
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig"), ""
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        log.warning(
-            "%s is not UTF-8 (line %d): read as Windows-1252. Save it as UTF-8 if names look wrong",
-            *(printable(file), line),
-        )
-        return content.decode("cp1252", "replace")
+        note = f"{printable(file)} is not UTF-8 (line {line}): read as Windows-1252. Save it as UTF-8 if they look odd"
+        return content.decode("cp1252", "replace"), note
 
 
 # ---------------------------------------------------------------- kinds
@@ -158,7 +156,7 @@ def _parquet(file: Path) -> Rows:
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # a DataFrame's NaN
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -175,7 +175,7 @@ def conclusion(found: Comparison) -> str:
 def _of_folds(found: Comparison) -> str:
     """What folds say together: their training images overlap, so they are not independent of each other."""
     gaps, first = [pair.difference for pair in found.pairs], found.pairs[0]
-    low, high, p = resampled(gaps, first.images / first.trained)
+    low, high, p = resampled(gaps, first.images / max(first.trained, 1))
     mean = statistics.fmean(gaps)
     verdict = (
         f"{found.a if mean > 0 else found.b} is better"

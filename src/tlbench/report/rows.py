@@ -42,7 +42,7 @@ class Row:
     def figures(self) -> dict[str, float | None]:
         """Means over the runs, of folds the test accuracy over all their images; None where a run lacks the figure."""
         means = {key: _mean([run.metrics.get(key) for run in self.runs]) for key in FIGURES}
-        if self.folds and means["evaluation"] is not None:
+        if self.folds and self.test_images and means["evaluation"] is not None:
             means["evaluation"] = self._right / self.test_images
         return means
 
@@ -65,7 +65,7 @@ class Row:
     @property
     def _right(self) -> float:
         """How many test images all runs together got right."""
-        return sum(run.metrics["evaluation"] * run.metrics["test_images"] for run in self.runs)
+        return sum(r.metrics["evaluation"] * (r.metrics.get("test_images") or 0) for r in self.runs)
 
     @property
     def count(self) -> str:

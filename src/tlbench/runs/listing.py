@@ -22,7 +22,9 @@ def splits(
 
     rows: of each split. `data=table data.table=...` reads it, and comes to the same splits.
     """
-    others = {name: cells for name, cells in columns.items() if name not in ("path", "split")}
+    others = {
+        name: cells for name, cells in columns.items() if name not in ("path", "split", "label")
+    }
     return table(
         ["path", "split", "label", *others],
         (

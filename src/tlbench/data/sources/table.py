@@ -33,10 +33,11 @@ class _Listed:
     weights: np.ndarray | None
     class_names: list[str]
     columns: dict[str, list[str]]  # the others
+    said: list[str]  # of rows that are left out, and of what was guessed
 
 
 def check(cfg: Data) -> None:
-    """Raise DataError, before a picture is read, where the table lacks a column, a picture or a second class."""
+    """Raise DataError, before a picture is read, where the table cannot be read, lacks a column or most pictures."""
     _read(cfg)
 
 
@@ -57,6 +58,8 @@ def given(columns: Mapping[str, Iterable[object]], cfg: Data, resize: Resize) ->
 
 def _contents(found: _Listed, cfg: Data, resize: Resize) -> Contents:
     log.info("Reading %s images in %d classes", f"{len(found.paths):,}", len(found.class_names))
+    for line in found.said:
+        log.warning("%s", line)
     table, good, unreadable = images.read(
         found.paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
     )
@@ -88,7 +91,14 @@ def _listed(table: Rows, cfg: Data) -> _Listed:
     split = _optional(table, cfg.split, "split", "data.split")
     weight = _optional(table, cfg.weight, "weight", "data.weight")
     group = _group_column(table, cfg)
-    table = _without_unlabelled(_without_repeated(table, path, label), label)
+    said = [table.note] if table.note else []
+    if repeated := _repeated(table, path, label):
+        said.append(_said(("row says", "rows say"), "again what another says", table, repeated))
+        table = table.without(repeated)
+    if empty := [row for row, text in enumerate(table[label]) if not text.strip()]:
+        what = f"no '{label}' and {'is' if len(empty) == 1 else 'are'} left out"
+        said.append(_said(("row has", "rows have"), what, table, empty))
+        table = table.without(empty)
     files, labels = table[path], [unicodedata.normalize("NFC", text) for text in table[label]]
     names = _class_names(cfg, labels)
     number = {name: i for i, name in enumerate(names)}
@@ -102,6 +112,7 @@ def _listed(table: Rows, cfg: Data) -> _Listed:
         _weights(table, weight) if weight else None,
         names,
         {name: cells for name, cells in table.columns.items() if name not in used},
+        said,
     )
 
 
@@ -133,27 +144,15 @@ def _group_column(table: Rows, cfg: Data) -> str | None:
 # ---------------------------------------------------------------- rows
 
 
-def _without_repeated(table: Rows, path: str, label: str) -> Rows:
-    """Each picture with each of its labels once."""
+def _repeated(table: Rows, path: str, label: str) -> list[int]:
+    """Rows that say of a picture what another has said before."""
     seen: set[tuple[str, str]] = set()
     repeated = []
     for row, pair in enumerate(zip(table[path], table[label], strict=True)):
         if pair in seen:
             repeated.append(row)
         seen.add(pair)
-    if not repeated:
-        return table
-    log.warning("%s", _said(("row says", "rows say"), "again what another says", table, repeated))
-    return table.without(repeated)
-
-
-def _without_unlabelled(table: Rows, label: str) -> Rows:
-    empty = [row for row, text in enumerate(table[label]) if not text.strip()]
-    if not empty:
-        return table
-    what = f"no '{label}' and {'is' if len(empty) == 1 else 'are'} left out"
-    log.warning("%s", _said(("row has", "rows have"), what, table, empty))
-    return table.without(empty)
+    return repeated
 
 
 def _class_names(cfg: Data, labels: Sequence[str]) -> list[str]:
