@@ -26,6 +26,7 @@ def test_every_choice_composes_into_the_schema(choice: str) -> None:
     needed = {  # what cannot be known without the user
         "data=image_folder": ["data.root=photos"],
         "data=table": ["data.table=labels.csv"],
+        "task=multilabel": ["data=table", "data.table=labels.csv"],
         "backbone=file": ["backbone.weights=model.keras", "backbone.image_size=32"],
     }
     extra = needed.get(choice, [])
@@ -33,6 +34,8 @@ def test_every_choice_composes_into_the_schema(choice: str) -> None:
     group, name = choice.split("=")
     if group in ("backbone", "head", "data", "loss", "schedule", "strategy", "tracker"):
         assert getattr(cfg, group).name == name
+    if group == "task":
+        assert cfg.data.task == name
     if group == "augment":
         assert cfg.augment["name"] == name
 

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
 from tlbench.probing import logistic, neighbours, ridge, spectrum
 from tlbench.probing.design import Design, taken
-from tlbench.probing.linear import Linear, scaled, scored
+from tlbench.probing.linear import Linear, probabilities, scaled, scored
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001)
 SHAPES = ((600, 64, 5), (80, 300, 4))  # more rows than features, and fewer: the dual
@@ -150,3 +150,53 @@ def test_a_class_without_a_row_is_never_taken() -> None:
     ]
     for head in heads:
         assert head.scores(features).argmax(axis=1).max() < 3
+
+
+# ---------------------------------------------------------------- several classes to an image
+
+
+def several(rows: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, and for each row which of the classes it has; weights of the rows."""
+    features, _ = drawn(rows, width, classes)
+    rng = np.random.default_rng(2)
+    told = features[:, :classes] - features[:, :classes].mean(axis=0)
+    labels = (told + rng.normal(size=told.shape) > np.linspace(-1, 1.5, classes)).astype(np.uint8)
+    return features, labels, rng.uniform(0.2, 2, rows)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_class_is_solved_as_if_it_were_alone(shape: tuple[int, int, int]) -> None:
+    features, labels, weights = several(*shape)
+    design = Design([features], labels, shape[2], weights)
+    rows, found = standardised(features, weights), spectrum.of(design)
+    path = list(logistic.solve(design, found, STRENGTHS))
+    for strength, head, ridged in zip(
+        STRENGTHS, path, ridge.solve(design, found, STRENGTHS), strict=True
+    ):
+        given = probabilities(head.scores(features), design)
+        for c in range(shape[2]):
+            theirs = LogisticRegression(C=1 / (strength * weights.sum()), tol=1e-8, max_iter=5000)
+            theirs.fit(rows, labels[:, c], sample_weight=weights)
+            np.testing.assert_allclose(given[:, c], theirs.predict_proba(rows)[:, 1], atol=1e-4)
+        alone = Ridge(alpha=strength * weights.sum())
+        alone.fit(rows, labels.astype(float), sample_weight=weights)
+        np.testing.assert_allclose(ridged.scores(features), alone.predict(rows), atol=1e-5)
+
+
+def test_each_class_is_nearest_to_the_mean_of_those_that_have_it_or_of_the_others() -> None:
+    features, labels, _ = several(*SHAPES[0])
+    design = Design([features], labels, 5)
+    scores = neighbours.class_means(design, spectrum.of(design)).scores(features)
+    rows = standardised(features, np.ones(len(labels)))
+    for c in range(5):
+        theirs = NearestCentroid().fit(rows, labels[:, c])
+        np.testing.assert_array_equal(scores[:, c] > 0, theirs.predict(rows) == 1)
+
+
+def test_neighbours_vote_on_each_class() -> None:
+    features, labels, _ = several(*SHAPES[0])
+    train, queries = Design([features[:500]], labels[:500], 5), features[500:]
+    (shares,) = neighbours.votes(train, Design([queries], labels[500:], 5), [7])
+    theirs = KNeighborsClassifier(7, metric="cosine").fit(features[:500], labels[:500])
+    for c, given in enumerate(theirs.predict_proba(queries)):
+        np.testing.assert_allclose(shares[:, c], given[:, 1], atol=1e-6)

@@ -65,7 +65,12 @@ def test_settings_of_format_three_get_the_values_of_their_time() -> None:
 
 def test_runs_of_format_three_read_their_files_as_they_did() -> None:
     assert migrated({"data": {"root": "photos"}}, 3)["data"]["index"] is None
-    assert migrated({"data": {"index": "here"}}, 4) == {"data": {"index": "here"}}
+    assert migrated({"data": {"index": "here"}}, 4)["data"]["index"] == "here"
+
+
+def test_an_image_of_format_four_has_one_class() -> None:
+    assert migrated({"data": {"name": "digits"}}, 4)["data"]["task"] == "multiclass"
+    assert migrated({"data": {"task": "multilabel"}}, 5) == {"data": {"task": "multilabel"}}
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tlbench.base import labels
 from tlbench.base.draws import seed_for
 from tlbench.bench import draws, probes
 from tlbench.bench.cells import MAJORITY, PIXELS, PRETRAINED, SHUFFLED, Cell
@@ -103,10 +104,10 @@ def shuffled_labels(
 ) -> Cell:
     """The features of a backbone with labels that mean nothing: what the probes find where there is nothing."""
     rng = np.random.default_rng(seed_for(entry.cfg.seed, "shuffled labels"))
-    labels = dataset.labels.copy()
+    shuffled = dataset.labels.copy()
     for split in ("train", "validation"):
-        labels[dataset.splits[split]] = rng.permutation(labels[dataset.splits[split]])
-    meaningless = replace(dataset, labels=labels)
+        shuffled[dataset.splits[split]] = rng.permutation(shuffled[dataset.splits[split]])
+    meaningless = replace(dataset, labels=shuffled)
     found = frozen.compute(network.way, dataset, entry.cfg)
     told(0.5)
     answers = _answers(found.views[0], found.position, meaningless, entry.cfg, settings, told)
@@ -115,11 +116,13 @@ def shuffled_labels(
 
 
 def majority_class(entry: Entry, dataset: Dataset) -> Cell:
-    """Always the class that most training images have."""
-    most = int(np.bincount(dataset.labels_of("train")).argmax())
-    right = (dataset.labels_of("test") == most)[None]
+    """Always the label that most training images have: their class, or all their classes together."""
+    kinds, classes = labels.kinds(dataset.labels), len(dataset.class_names)
+    most = int(np.bincount(kinds[dataset.splits["train"]]).argmax())
+    right = (kinds[dataset.splits["test"]] == most)[None]
     images = {probes.ALL: len(dataset.splits["train"])}
-    facts = {"strength": None, "chance": 1 / len(dataset.class_names)}
+    chance = 2.0**-classes if labels.several(dataset.labels) else 1 / classes
+    facts = {"strength": None, "chance": chance}
     return Cell(MAJORITY, "", entry.data, facts, images, {probes.ALL: right})
 
 
@@ -129,7 +132,7 @@ def majority_class(entry: Entry, dataset: Dataset) -> Cell:
 def screened(way: Way, dataset: Dataset, cfg: Config, settings: Settings) -> float:
     """Accuracy on a few test images after a few training images: enough to see what is promising."""
     rows = dataset.splits["train"]
-    places = draws.order(dataset.labels[rows], cfg.seed, 0)
+    places = draws.order(labels.leading(dataset.labels[rows]), cfg.seed, 0)
     train = rows[draws.shots(places, settings.screened_shots)]
     rng = np.random.default_rng(seed_for(cfg.seed, "screened tests"))
     test = rng.permutation(dataset.splits["test"])[: settings.screened_tests]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlbench.base.labels import leading
 from tlbench.bench import draws
 from tlbench.bench.settings import Settings
 from tlbench.config.schema import Config
 from tlbench.probing import heads, neighbours, ridge, spectrum, threads
 from tlbench.probing.design import Design
-from tlbench.probing.linear import all_scores
+from tlbench.probing.linear import all_scores, right
 from tlbench.probing.spectrum import Spectrum
 
 ALL, NEIGHBOURS, CURVE = "all", "k-NN", "ridge"  # probes on every training image
@@ -46,44 +47,43 @@ def answers(
     told: Callable[[float], object] = lambda _: None,
 ) -> Answers:
     """Answer the test images by every probe; told: the share that is done, as it goes on."""
-    right: dict[str, list[np.ndarray]] = {}
+    answered_right: dict[str, list[np.ndarray]] = {}
     images: dict[str, int] = {}
-    drawn = _drawn(train.labels, cfg.seed, settings)
+    drawn = _drawn(leading(train.labels), cfg.seed, settings)
     done = itertools.count(1)
 
     def keep(name: str, found: np.ndarray, count: int) -> None:
-        right.setdefault(name, []).append(found)
+        answered_right.setdefault(name, []).append(found)
         images[name] = count
         told(next(done) / (len(drawn) + 3))
 
     def answered(rows: np.ndarray) -> np.ndarray:
         some = Design([train.tables[0][rows]], train.labels[rows], train.classes)
-        return _right(_ridge(some, spectrum.of(some), test, settings), test)
+        return right(_ridge(some, spectrum.of(some), test, settings), test)
 
     several = threads.each(lambda named: answered(named[1]), drawn)
     for (name, rows), found in zip(drawn, several, strict=True):
         keep(name, found, len(rows))
     directions = spectrum.of(train)
-    keep(CURVE, _right(_ridge(train, directions, test, settings), test), len(train))
+    keep(CURVE, right(_ridge(train, directions, test, settings), test), len(train))
     monitor = cfg.early_stopping.monitor
     best = heads.solve(cfg.head, train, directions, validation, monitor=monitor).chosen
-    keep(ALL, _right(all_scores(best.head.scores, test), test), len(train))
+    keep(ALL, right(all_scores(best.head.scores, test), test), len(train))
     most = min(settings.neighbours, len(train))
-    keep(NEIGHBOURS, _right(neighbours.votes(train, test, [most])[0], test), len(train))
-    return Answers({name: np.stack(each) for name, each in right.items()}, images, best.strength)
-
-
-def _right(scores: np.ndarray, test: Design) -> np.ndarray:
-    return np.asarray(scores.argmax(axis=1) == test.labels)
+    shares = neighbours.votes(train, test, [most])[0] - (0.5 if train.several else 0)
+    keep(NEIGHBOURS, right(shares, test), len(train))
+    stacked = {name: np.stack(each) for name, each in answered_right.items()}
+    return Answers(stacked, images, best.strength)
 
 
 def _ridge(train: Design, found: Spectrum, test: Design, settings: Settings) -> np.ndarray:
     """Scores of the test images, the strength chosen by leaving out each training image in turn."""
     strengths = np.geomspace(settings.strongest, settings.weakest, settings.steps).tolist()
-    targets = np.eye(train.classes, dtype=np.float32)[train.targets]
+    targets = train.one_hot(slice(None)).astype(np.float32)
     scores = ridge.left_out(train, found, strengths)
     best = int(np.argmin([np.mean((one - targets) ** 2) for one in scores]))
-    return all_scores(ridge.solve(train, found, [strengths[best]])[0].scores, test)
+    head = ridge.solve(train, found, [strengths[best]])[0]
+    return all_scores(head.less(0.5 if train.several else 0).scores, test)
 
 
 def _drawn(labels: np.ndarray, seed: int, settings: Settings) -> list[tuple[str, np.ndarray]]:
@@ -100,4 +100,4 @@ def _drawn(labels: np.ndarray, seed: int, settings: Settings) -> list[tuple[str,
 def screen(train: Design, test: Design, settings: Settings) -> float:
     """Accuracy of the ridge probe alone."""
     scores = _ridge(train, spectrum.of(train), test, settings)
-    return float((scores.argmax(axis=1) == test.labels).mean())
+    return float(right(scores, test).mean())

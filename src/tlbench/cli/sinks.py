@@ -18,6 +18,7 @@ from tlbench.base import console, files
 from tlbench.base.columns import Column, FittedTable
 from tlbench.base.errors import ConfigError
 from tlbench.base.files import inert
+from tlbench.base.labels import SEPARATOR
 from tlbench.base.text import printable
 from tlbench.cli import targets
 from tlbench.inference.predict import Prediction
@@ -34,7 +35,7 @@ class Sink(Protocol):
 
 
 class TableSink:
-    """A table on stdout, printed when all is done: file, class, confidence, runner-up."""
+    """A table on stdout, printed when all is done: file, class, confidence, runner-up; or all classes it has."""
 
     COLUMNS = (
         Column("file", path=True, style="path"),
@@ -43,22 +44,35 @@ class TableSink:
         Column("runner-up", fold=True, style="hint"),
     )
 
+    OF_SEVERAL = (
+        Column("file", path=True, style="path"),
+        Column("classes", fold=True),
+        Column("most probable", fold=True, style="hint"),
+    )
+
     def __init__(self) -> None:
         self.rows: list[list[str]] = []
 
     def add(self, prediction: Prediction) -> None:
         (name, confidence), *others = prediction.best
+        if prediction.classes is not None:
+            name = ", ".join(prediction.classes) or "none"
+            others = prediction.best
         behind = ", ".join(f"{printable(other)} {share:.4f}" for other, share in others)
         names = (printable(prediction.path), printable(name))
-        self.rows.append([*names, f"{confidence:.4f}", behind])
+        self.several = prediction.classes is not None
+        middle = [] if self.several else [f"{confidence:.4f}"]
+        self.rows.append([*names, *middle, behind])
 
     def close(self) -> None:
         if self.rows:
-            console.out.print(FittedTable(self.COLUMNS, self.rows))
+            columns = self.OF_SEVERAL if self.several else self.COLUMNS
+            console.out.print(FittedTable(columns, self.rows))
 
 
 class CsvSink:
-    """One line a file: its path, then class and confidence for each of the `top` best.
+    """One line a file: its path, then class and confidence for each of the `top` best; before these, where an image
+    may have several, `classes`.
 
     Names are made harmless for a spreadsheet and a terminal; JSON has them exactly.
     """
@@ -70,26 +84,34 @@ class CsvSink:
             self.heads += [f"class_{i}", f"confidence_{i}"]
 
     def add(self, prediction: Prediction) -> None:
+        all_of = prediction.classes
         if self.heads:
+            if all_of is not None:
+                self.heads.insert(1, "classes")
             self.writer.writerow(self.heads)
             self.heads = []
+        said = [] if all_of is None else [inert(SEPARATOR.join(all_of))]
         cells = [cell for name, share in prediction.best for cell in (inert(name), f"{share:.6f}")]
-        self.writer.writerow([inert(_text(prediction.path)), *cells])
+        self.writer.writerow([inert(_text(prediction.path)), *said, *cells])
 
     def close(self) -> None:
         """Nothing follows the last line."""
 
 
 class JsonSink:
-    """A list of objects: file, class, confidence, and `top`, which repeats the best with the others."""
+    """A list of objects: file, class, confidence, and `top`, which repeats the best with the others.
+
+    Where an image may have several classes `classes` has all of them.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.separator = file, "[\n"
 
     def add(self, prediction: Prediction) -> None:
         top = [{"class": name, "confidence": round(share, 6)} for name, share in prediction.best]
+        said = {} if prediction.classes is None else {"classes": prediction.classes}
         self.file.write(self.separator)
-        json.dump({"file": _text(prediction.path), **top[0], "top": top}, self.file)
+        json.dump({"file": _text(prediction.path), **said, **top[0], "top": top}, self.file)
         self.separator = ",\n"
 
     def close(self) -> None:

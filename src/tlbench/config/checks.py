@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.base import files, registry
 from tlbench.base.errors import ConfigError, suggest
-from tlbench.config import modelfile, omegaconf_errors
+from tlbench.config import modelfile, omegaconf_errors, several
 from tlbench.config.schema import BatchNorm, Config, Data, Loss, Preprocessing
 from tlbench.config.words import expanded, literal
 
@@ -24,12 +24,15 @@ CHOICES = {
     "features.engine": ("auto", "tensorflow", "openvino"),
     "batch_norm.statistics": ("auto", "adapted", "batch", "frozen"),
     "schedule.name": ("constant", "cosine"),
+    "data.task": ("multiclass", "multilabel"),
     "data.resize": ("crop", "pad", "stretch"),
     "data.unreadable": ("skip", "refuse"),
     "data.duplicates": ("exact", "near", "ignore"),
     "data.sampling": ("natural", "balanced"),
     "loss.name": ("cross_entropy", "focal"),
-    "early_stopping.monitor": ("val_loss", "val_accuracy", "val_macro_f1", "val_auc"),
+    "early_stopping.monitor": (
+        *("val_loss", "val_accuracy", "val_macro_f1", "val_auc", "val_map"),
+    ),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.interpolation": ("bilinear", "bicubic"),
     "backbone.pooling": ("average", "cls", "cls+average"),
@@ -170,6 +173,7 @@ def _check(c: Config) -> None:
     _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
     _check_loss(c)
     _check_solver(c)
+    several.check(c)
     _check_trainable("trainable", c.trainable)
     own = c.backbone.builder != "file" or c.backbone.weights_file
     expected = "the file of a Keras model, to be the backbone"

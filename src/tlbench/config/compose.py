@@ -96,7 +96,7 @@ def with_data(cfg: Config, words: list[str], config_dir: str | None = None) -> C
     overrides = OverridesParser.create().parse_overrides(for_hydra(words))
     raw = OmegaConf.create(literal(asdict(cfg)))
     if group := [word for word in words if word.startswith("data=")]:
-        raw.data = _composed(group, config_dir).data
+        raw.data = _composed([*group, f"task={cfg.data.task}"], config_dir).data
     for override in overrides:
         if override.is_sweep_override():
             raise ConfigError(f"'{override.input_line}' has several values. Expected one.")

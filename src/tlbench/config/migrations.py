@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-FORMAT = 4  # of a run's folder and of the settings in it; a newer one is refused
+FORMAT = 5  # of a run's folder and of the settings in it; a newer one is refused
 
 Tree = dict[str, Any]
 
@@ -67,9 +67,16 @@ def _to_index(tree: Tree) -> None:
         data["index"] = None
 
 
+def _to_tasks(tree: Tree) -> None:
+    """4 -> 5: an image had one class."""
+    if isinstance(data := tree.get("data"), dict):
+        data |= {"task": "multiclass", "separator": None, "label_columns": None}
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
     3: (_to_groups, _to_losses, _to_index),
+    4: (_to_tasks,),
 }

@@ -79,11 +79,13 @@ class Head:
 class Data:
     """A data set, how it is split and how its files are read.
 
+    task: "multiclass", or "multilabel": any number of classes to an image;
     index: the folder that keeps which image files were read before; null: none does.
     """
 
     name: str
     source: str
+    task: str
     root: str | None
     image_size: int | None
     class_names: list[str] | None
@@ -105,6 +107,8 @@ class Data:
     table: str | None
     path: str | None
     label: str | None
+    separator: str | None
+    label_columns: list[str] | None
     split: str | None
     weight: str | None
     arguments: dict[str, Any]

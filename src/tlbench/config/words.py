@@ -21,7 +21,7 @@ from tlbench.config import schema
 
 # Settings whose value is text, taken as the shell gave it: paths, and what tells of the rows of a table. A --multirun
 # may vary all but the last two paths.
-TEXTS = ("data.path", "data.label", "data.split", "data.weight", "data.group")
+TEXTS = ("data.path", "data.label", "data.separator", "data.split", "data.weight", "data.group")
 VARIED = (
     "data.root",
     "data.table",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tlbench.base.errors import DataError, suggest
 from tlbench.base.files import file_facts
+from tlbench.base.labels import SEPARATOR, several
 from tlbench.base.text import printable
 from tlbench.data import tabular
 from tlbench.data.sources import Contents
@@ -28,7 +29,9 @@ def obeyed(file: str, loaded: Contents, names: Sequence[str]) -> Contents:
         raise DataError(f"data.corrections={file} is of no use: these images have no paths.")
     place = {path: row for row, path in enumerate(loaded.files)}
     decided = {
-        place[path]: meant for path, meant in _decisions(file, names).items() if path in place
+        place[path]: meant
+        for path, meant in _decisions(file, names, several=several(loaded.labels)).items()
+        if path in place
     }
     part, labels = loaded.part.astype("U10"), loaded.labels.copy()
     for row, meant in decided.items():
@@ -37,14 +40,17 @@ def obeyed(file: str, loaded: Contents, names: Sequence[str]) -> Contents:
         else:
             labels[row] = meant
     dropped = int((part == DROPPED).sum())
-    relabelled = int((labels != loaded.labels).sum())
+    relabelled = int((labels != loaded.labels).reshape(len(labels), -1).any(axis=1).sum())
     log.info("Corrections: %d dropped, %d relabelled (%s)", dropped, relabelled, printable(file))
     changed = {"dropped": dropped, "relabelled": relabelled}
     facts = {"file": file, **file_facts(Path(file)), **changed}
     return replace(loaded, labels=labels, part=part, corrected=facts)
 
 
-def _decisions(file: str, names: Sequence[str]) -> dict[str, int | None]:
+Label = int | tuple[int, ...]  # as a row of labels has it
+
+
+def _decisions(file: str, names: Sequence[str], *, several: bool) -> dict[str, Label | None]:
     """The label that each decided path is to have, None where it is to be dropped."""
     table = tabular.read(Path(file), wanted=("path", "decision"))
     for name in ("path", "suggestion", "decision"):
@@ -52,8 +58,7 @@ def _decisions(file: str, names: Sequence[str]) -> dict[str, int | None]:
             raise DataError(
                 f"{printable(file)} has no column '{name}'. Expected {', '.join(COLUMNS)}."
             )
-    number = {name: i for i, name in enumerate(names)}
-    decided: dict[str, int | None] = {}
+    decided: dict[str, Label | None] = {}
     cells = (table["path"], table["suggestion"], table["decision"])
     for line, path, suggestion, text in zip(table.lines, *cells, strict=True):
         where, decision = f"{printable(file)}, line {line}", text.strip().lower()
@@ -62,11 +67,18 @@ def _decisions(file: str, names: Sequence[str]) -> dict[str, int | None]:
         if decision not in (RELABEL, DROP):
             options = suggest(text, (KEEP, RELABEL, DROP))
             raise DataError(f"{where}: unknown decision '{text}'. {options}")
-        if decision == RELABEL and suggestion not in number:
-            raise DataError(f"{where}: '{suggestion}' is no class. {suggest(suggestion, names)}")
-        meant = None if decision == DROP else number[suggestion]
+        meant = None if decision == DROP else _label(suggestion, names, where, several=several)
         if decided.setdefault(path, meant) != meant:
             raise DataError(
                 f"{where}: {printable(path)} is decided on in two ways. Leave one of them."
             )
     return decided
+
+
+def _label(text: str, names: Sequence[str], where: str, *, several: bool) -> Label:
+    """The class that is named, or which of all classes are, between separators."""
+    named = text.split(SEPARATOR) if several and text else [text] * (not several)
+    for name in named:
+        if name not in names:
+            raise DataError(f"{where}: '{name}' is no class. {suggest(name, names)}")
+    return tuple(int(name in named) for name in names) if several else names.index(text)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from tlbench.base import labels
 from tlbench.base.errors import DataError
 from tlbench.base.text import counted
 from tlbench.config.schema import Data
-from tlbench.data import corrections, groups, sources
+from tlbench.data import corrections, groups, several, sources
 from tlbench.data.images import FileImages, Images
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
@@ -26,6 +27,7 @@ SPLITS = ("train", "validation", "test")
 class Dataset:
     """Images with labels, and the rows of each split; the splits share no row.
 
+    labels: (images,), int64 in 0 to classes-1; or (images, classes) of 0 and 1, where an image may have several;
     unreadable: a line for each file that was left out; files: by what name people know each image, None: by its
     number; groups: (images,), equal where images belong together, None: each by itself; columns: what else is said of
     each image; weights: (images,) float64 above 0, what each counts in training, None: all alike; corrected: what
@@ -34,7 +36,7 @@ class Dataset:
 
     class_names: list[str]
     images: Images
-    labels: np.ndarray  # (images,), int64 in 0 to classes-1
+    labels: np.ndarray
     splits: dict[str, np.ndarray]  # rows of "train", "validation" and "test"
     unreadable: list[str]
     files: Sequence[str] | None = None
@@ -63,7 +65,7 @@ class Dataset:
         """16 hexadecimal digits over images, labels and class names, however they are split."""
         digest = hashlib.sha256("\0".join(self.class_names).encode())
         rows = np.concatenate([self.splits[name] for name in SPLITS])
-        order = rows[np.lexsort((self.labels[rows], self.images.ids[rows]))]
+        order = rows[np.lexsort((labels.kinds(self.labels)[rows], self.images.ids[rows]))]
         digest.update(self.images.ids[order].tobytes())
         digest.update(self.labels[order].tobytes())
         return digest.hexdigest()[:16]
@@ -84,9 +86,10 @@ class Dataset:
 
     @property
     def contradictory(self) -> int:
-        """How many different images of the splits stand in more than one class."""
+        """How many different images of the splits stand in more than one class, or have not always the same ones."""
         rows = np.concatenate(list(self.splits.values()))
-        pairs = np.unique(np.rec.fromarrays([self.images.ids[rows], self.labels[rows]]))
+        kinds = labels.kinds(self.labels)[rows]
+        pairs = np.unique(np.rec.fromarrays([self.images.ids[rows], kinds]))
         return len(pairs) - len(np.unique(self.images.ids[rows]))
 
     @property
@@ -104,6 +107,10 @@ class Dataset:
     def file(self, row: int) -> str:
         """What people call an image: its path below data.root, or its number in the data set."""
         return self.files[row] if self.files is not None else str(row)
+
+    def label(self, row: int) -> str:
+        """What an image is, in words."""
+        return labels.name(self.labels[row], self.class_names)
 
     def listing(self) -> str:
         """CSV with path, split and label of every image, its group and what else is said of it.
@@ -191,14 +198,28 @@ def _rows_of(wanted: np.ndarray | None, loaded: Contents) -> np.ndarray | None:
 def _checked(cfg: Data, loaded: Contents) -> tuple[list[str], Contents]:
     """Class names and what the source holds, checked against each other."""
     names = list(cfg.class_names or loaded.class_names or [])
+    _check_task(cfg, loaded.labels, names)
     _check_classes(names, loaded.labels)
     if cfg.corrections is not None:
         loaded = corrections.obeyed(cfg.corrections, loaded, names)
     return names, loaded
 
 
-def _check_trained(names: list[str], labels: np.ndarray) -> None:
-    if missing := sorted(set(range(len(names))) - set(np.unique(labels).tolist())):
+def _check_task(cfg: Data, found: np.ndarray, names: list[str]) -> None:
+    if labels.several(found):
+        several.check_names(names)
+    if labels.several(found) == (cfg.task == "multilabel"):
+        return
+    if cfg.task == "multilabel":
+        raise DataError(
+            f"task=multilabel needs images that may have several classes, and those of {cfg.name} have one each. "
+            "Expected data=table, or labels given in Python."
+        )
+    raise DataError(f"The images of {cfg.name} may have several classes: add task=multilabel")
+
+
+def _check_trained(names: list[str], found: np.ndarray) -> None:
+    if missing := np.flatnonzero(labels.counts(found, len(names)) == 0).tolist():
         raise DataError(
             f"Class '{names[missing[0]]}' has images, but none to train on{_others(missing)}. "
             "Add some to its training folder or leave the class out."
@@ -216,13 +237,14 @@ def _check_weights(weights: np.ndarray | None) -> None:
         )
 
 
-def _check_classes(names: list[str], labels: np.ndarray) -> None:
-    if len(labels) and labels.max() >= len(names):
+def _check_classes(names: list[str], found: np.ndarray) -> None:
+    largest = found.shape[1] - 1 if labels.several(found) else found.max(initial=0)
+    if len(found) and largest >= len(names):
         raise DataError(
-            f"Labels go up to {labels.max()}, but data.class_names has {len(names)} names. "
+            f"Labels go up to {largest}, but data.class_names has {len(names)} names. "
             "Choose the data set that fits these files, or list every class."
         )
-    if missing := sorted(set(range(len(names))) - set(np.unique(labels).tolist())):
+    if missing := np.flatnonzero(labels.counts(found, len(names)) == 0).tolist():
         raise DataError(
             f"Class '{names[missing[0]]}' has no readable image{_others(missing)}. "
             "Add images or leave the class out."

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlbench.base import labels
 from tlbench.base.errors import DataError
 from tlbench.base.text import counted
 from tlbench.config.schema import Data
-from tlbench.data import groups
+from tlbench.data import groups, several
 from tlbench.data.sources import Contents
 
 
@@ -57,11 +58,16 @@ class _Rows:
         """A share of the rows, with the classes in the same proportions."""
         if not len(rows):
             return rows
-        count = max(len(np.unique(self.labels[rows])), round(share * len(rows)))
-        return rows if count >= len(rows) else self._alone(rows, count, "data.limit")[1]
+        count = max(int(np.count_nonzero(self._counts(rows))), round(share * len(rows)))
+        if count >= len(rows):
+            return rows
+        draw = self._several if labels.several(self.labels) else self._alone
+        return draw(rows, count, "data.limit")[1]
 
     def drawn(self, rows: np.ndarray, amount: float, setting: str) -> tuple[np.ndarray, np.ndarray]:
         """Rows in two, sorted: the rest, and `amount` of them, a share or a count; of groups about so many."""
+        if labels.several(self.labels):
+            return self._several(rows, amount, setting)
         if not self.grouped:
             return self._alone(rows, amount, setting)
         share = amount if amount < 1 else amount / len(rows)
@@ -92,7 +98,29 @@ class _Rows:
         return np.setdiff1d(rows, test), test
 
     def _counts(self, rows: np.ndarray) -> np.ndarray:
-        return np.bincount(self.labels[rows], minlength=len(self.names))
+        return labels.counts(self.labels[rows], len(self.names))
+
+    def _several(
+        self, rows: np.ndarray, amount: float, setting: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows in two, sorted, where images have several classes: the rest, and about `amount` of them."""
+        kind, of_kinds = self._kinds(rows)
+        sizes = labels.counts(of_kinds, len(self.names))
+        present = np.flatnonzero(sizes)
+        self._refuse_scarce(present, sizes[present], amount, setting)
+        share = amount if amount < 1 else amount / len(rows)
+        count = max(1, round(share * len(of_kinds)))
+        if count >= len(of_kinds):
+            raise DataError(f"{setting}={_short(amount)} takes all of {len(rows)} images.")
+        chosen = np.isin(kind, several.drawn(of_kinds, count, self.cfg.split_seed))
+        return rows[~chosen], rows[chosen]
+
+    def _kinds(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows stay together, by a number from 0, and the classes that those of each number have."""
+        _, kind = np.unique(self.together[rows], return_inverse=True)
+        of_kinds = np.zeros((kind.max() + 1, len(self.names)), np.uint8)
+        np.maximum.at(of_kinds, kind, self.labels[rows])
+        return kind, of_kinds
 
     def _parts(self, rows: np.ndarray, count: int, setting: str) -> Iterator[np.ndarray]:
         """Rows in so many parts of about equal size and classes; what belongs together in one of them."""
@@ -104,17 +132,22 @@ class _Rows:
             raise DataError(
                 f"{setting} needs at least {count} {what}, and there are {len(kinds)}. Add images, or take fewer parts."
             )
+        if labels.several(self.labels):
+            kind, of_kinds = self._kinds(rows)
+            for part in several.parts(of_kinds, count, self.cfg.split_seed):
+                yield rows[np.isin(kind, part)]
+            return
         options = {"shuffle": True, "random_state": self.cfg.split_seed}
-        labels = self.labels[rows]
+        found = self.labels[rows]
         # A class with fewer images than parts is missing in some of them: that is said where it matters.
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            largest = np.bincount(labels if self.grouped else labels[first]).max()
+            largest = np.bincount(found if self.grouped else found[first]).max()
             count = min(count, max(2, int(largest)))
             if self.grouped:
-                folds = StratifiedGroupKFold(count, **options).split(rows, labels, kind)
+                folds = StratifiedGroupKFold(count, **options).split(rows, found, kind)
                 yield from (rows[test] for _, test in folds)
                 return
-            for _, test in StratifiedKFold(count, **options).split(first, labels[first]):
+            for _, test in StratifiedKFold(count, **options).split(first, found[first]):
                 yield rows[np.isin(kind, kind[first[test]])]
 
     def _alone(
@@ -142,7 +175,7 @@ class _Rows:
             random_state=self.cfg.split_seed,
         )
         drawn = np.isin(self.together[rows], self.together[chosen])
-        _settle(drawn, count, alone=np.bincount(kind)[kind] == 1, labels=self.labels[rows])
+        _settle(drawn, count, alone=np.bincount(kind)[kind] == 1, classes=self.labels[rows])
         return rows[~drawn], rows[drawn]
 
     def _refuse_scarce(
@@ -164,20 +197,20 @@ class _Rows:
         )
 
 
-def _settle(drawn: np.ndarray, count: int, *, alone: np.ndarray, labels: np.ndarray) -> None:
+def _settle(drawn: np.ndarray, count: int, *, alone: np.ndarray, classes: np.ndarray) -> None:
     """Move images without an equal from side to side until `count` are drawn, each class left on both.
 
     drawn, alone: (rows,) bool; `drawn` is changed.
     """
     surplus = drawn.sum() > count
-    left = np.bincount(labels[drawn == surplus])  # of each class, on the side that has too many
+    left = np.bincount(classes[drawn == surplus])  # of each class, on the side that has too many
     excess = abs(int(drawn.sum()) - count)
     for row in np.flatnonzero(alone & (drawn == surplus)):
         if not excess:
             return
-        if left[labels[row]] > 1:
+        if left[classes[row]] > 1:
             drawn[row] = not surplus
-            left[labels[row]] -= 1
+            left[classes[row]] -= 1
             excess -= 1
 
 

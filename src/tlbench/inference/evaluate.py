@@ -21,7 +21,7 @@ from tlbench.data import oddities
 from tlbench.data.datasets import Dataset
 from tlbench.inference import loaded
 from tlbench.inference.loaded import Loaded
-from tlbench.runs import layout, listing, metrics, plots
+from tlbench.runs import layout, listing, metrics, multilabel, plots
 from tlbench.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,11 @@ def evaluate(
     log.info("Evaluating %s on %s of %s", run.folder, what, names.data(flat(asdict(cfg))))
     oddities.say(dataset)
     probabilities = classifier.of_rows(dataset, rows)
-    results = _results(probabilities, dataset, cfg)
+    results = _results(probabilities, dataset, cfg, classifier.thresholds)
     if recorded:
         seen = np.isin(dataset.ids_of("test"), recorded["train"])
-        results |= metrics.unseen(labels, probabilities, seen)
+        right = metrics.right(labels, probabilities, classifier.thresholds)
+        results |= metrics.unseen(right, seen)
     comparison = _compare(run, dataset, labels, probabilities, other=every or bool(overrides))
     try:
         folder = _write(classifier, cfg, dataset, probabilities, results, comparison)
@@ -92,13 +93,15 @@ def _device(run: Run) -> str:
     return "cpu" if run.manifest.get("hardware", {}).get("device") == "cpu" else "auto"
 
 
-def _results(probabilities: np.ndarray, dataset: Dataset, cfg: Config) -> dict[str, Any]:
+def _results(
+    probabilities: np.ndarray, dataset: Dataset, cfg: Config, thresholds: np.ndarray | None
+) -> dict[str, Any]:
     names, labels = dataset.class_names, dataset.labels_of("test")
-    counts = metrics.confusion(labels, probabilities.argmax(axis=1), len(names))
+    counts = metrics.confusion(labels, metrics.taken(probabilities, thresholds), len(names))
     calibration = metrics.calibration(labels, probabilities)
-    mistakes = _mistakes(dataset, probabilities)
+    mistakes = _mistakes(dataset, probabilities, thresholds)
     results = {
-        **metrics.metrics(labels, probabilities, names),
+        **metrics.metrics(labels, probabilities, names, thresholds),
         "calibration_error": calibration["calibration_error"],
         "calibration_bins": calibration["bins"],
         "most_confused": _with_files(metrics.most_confused(counts, names), mistakes),
@@ -112,9 +115,26 @@ def _results(probabilities: np.ndarray, dataset: Dataset, cfg: Config) -> dict[s
     return results
 
 
-def _mistakes(dataset: Dataset, probabilities: np.ndarray) -> list[dict[str, Any]]:
-    """Every wrong prediction with the image's name, the surest first; image: its place among the test images."""
+def _mistakes(
+    dataset: Dataset, probabilities: np.ndarray, thresholds: np.ndarray | None
+) -> list[dict[str, Any]]:
+    """Every wrong prediction with the image's name, the surest first; image: its place among the test images.
+
+    Of several classes each that is wrong is a mistake of its own.
+    """
     labels, names = dataset.labels_of("test"), dataset.class_names
+    if thresholds is not None:
+        taken = metrics.taken(probabilities, thresholds)
+        sure = multilabel.sureness(probabilities, taken)
+        return [
+            {
+                **{"file": dataset.file(dataset.splits["test"][i]), "image": int(i)},
+                "true": names[c] if labels[i, c] else multilabel.absent(names[c]),
+                "predicted": names[c] if taken[i, c] else multilabel.absent(names[c]),
+                "probability": float(sure[i, c]),
+            }
+            for i, c in zip(*multilabel.mistakes(labels, probabilities, thresholds), strict=True)
+        ]
     return [
         {
             **{"file": dataset.file(dataset.splits["test"][i]), "image": int(i)},
@@ -137,12 +157,12 @@ def _with_files(
     ]
 
 
-def _predictions(dataset: Dataset, probabilities: np.ndarray) -> str:
+def _predictions(dataset: Dataset, probabilities: np.ndarray, thresholds: np.ndarray | None) -> str:
     rows = dataset.splits["test"]
     files = [dataset.file(row) for row in rows]
     labels = dataset.labels_of("test")
     return listing.predictions(
-        *(files, ["test"] * len(rows), labels, probabilities, dataset.class_names)
+        *(files, ["test"] * len(rows), labels, probabilities, dataset.class_names, thresholds)
     )
 
 
@@ -174,12 +194,13 @@ def _compare(
         )
     if difference == 0:
         return Comparison(True, "equals the record, bit by bit", difference)
-    changed = _changed(labels, old, probabilities)
+    changed = _changed(labels, old, probabilities, run.thresholds)
     if difference <= ROUNDING:
         return Comparison(True, f"equals the record within rounding: {changed}", difference)
     precision = run.manifest.get("features", {}).get("precision", "float32")
     if precision != "float32":
-        gap = metrics.accuracy(labels, probabilities) - metrics.accuracy(labels, old)
+        now, then = (metrics.accuracy(labels, p, run.thresholds) for p in (probabilities, old))
+        gap = now - then
         text = (
             f"the record was made on {precision} features, this is the model in float32: {changed}"
         )
@@ -188,15 +209,17 @@ def _compare(
     return Comparison(False, f"differs from the record: {changed}", difference)
 
 
-def _changed(labels: np.ndarray, old: np.ndarray, new: np.ndarray) -> str:
+def _changed(
+    labels: np.ndarray, old: np.ndarray, new: np.ndarray, thresholds: np.ndarray | None
+) -> str:
     """How much probabilities, classes and accuracy moved."""
-    moved = int((old.argmax(axis=1) != new.argmax(axis=1)).sum())
-    before, after = (metrics.accuracy(labels, p) for p in (old, new))
+    moved = int((metrics.taken(old, thresholds) != metrics.taken(new, thresholds)).sum())
+    before, after = (metrics.accuracy(labels, p, thresholds) for p in (old, new))
     accuracy = (
         f"{before:.4f} to {after:.4f} ({after - before:+.4f})" if after != before else "the same"
     )
     return (
-        f"probabilities by up to {abs(old - new).max():.1e}, {moved} of {len(labels)} classes, "
+        f"probabilities by up to {abs(old - new).max():.1e}, {moved} of {labels.size} classes, "
         f"accuracy {accuracy}"
     )
 
@@ -204,8 +227,8 @@ def _changed(labels: np.ndarray, old: np.ndarray, new: np.ndarray) -> str:
 def _stale_metric(run: Run, labels: np.ndarray, probabilities: np.ndarray) -> str | None:
     """The first recorded figure that the recorded predictions do not give."""
     recorded = run.metrics
-    now = metrics.metrics(labels, probabilities, run.class_names)
-    for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1"):
+    now = metrics.metrics(labels, probabilities, run.class_names, run.thresholds)
+    for name in ("evaluation", "evaluation_loss", "top5_accuracy", "macro_f1", "micro_f1"):
         value = recorded.get(name)
         if name not in now:
             continue
@@ -248,7 +271,8 @@ def _write(
         folder / layout.RELIABILITY,
     )
     _draw_mistakes(dataset, results["worst_mistakes"][:SHOWN_MISTAKES], folder / layout.MISTAKES)
-    write_text(folder / layout.PREDICTED_FILES, _predictions(dataset, probabilities))
+    listed = _predictions(dataset, probabilities, classifier.thresholds)
+    write_text(folder / layout.PREDICTED_FILES, listed)
     write_json(folder / layout.EVALUATED, {**_facts(cfg, dataset, comparison), **results})
     return folder
 

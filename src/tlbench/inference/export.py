@@ -52,6 +52,7 @@ class Sample:
     images: np.ndarray  # (n, size, size, 3) uint8
     labels: np.ndarray
     reference: np.ndarray  # (n, classes)
+    thresholds: np.ndarray | None  # where an image may have several classes
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def _sample(classifier: Loaded, dataset: Dataset, count: int) -> Sample:
     rows = _spread(dataset.splits["test"], count)
     images = dataset.images.batch(rows)
     reference = _in_batches(classifier.probabilities, images)
-    return Sample(images, dataset.labels[rows], reference)
+    return Sample(images, dataset.labels[rows], reference, classifier.thresholds)
 
 
 def _spread(rows: np.ndarray, count: int) -> np.ndarray:
@@ -194,13 +195,15 @@ def _compare(predict: Predict, sample: Sample) -> Parity:
     one = sample.images[:1].astype(np.float32)
     alone = predict(one)
     differences = abs(given - sample.reference).max(), abs(alone - sample.reference[:1]).max()
-    agreement = (given.argmax(axis=1) == sample.reference.argmax(axis=1)).mean()
+    same = metrics.taken(given, sample.thresholds) == metrics.taken(
+        sample.reference, sample.thresholds
+    )
     return Parity(
         images=len(sample.labels),
         greatest_difference=float(max(differences)),
-        top_class_agreement=float(agreement),
-        accuracy=metrics.accuracy(sample.labels, given),
-        accuracy_of_model=metrics.accuracy(sample.labels, sample.reference),
+        top_class_agreement=float(same.mean()),
+        accuracy=metrics.accuracy(sample.labels, given, sample.thresholds),
+        accuracy_of_model=metrics.accuracy(sample.labels, sample.reference, sample.thresholds),
         latency_ms=_latency_ms(predict, one),
     )
 
@@ -243,7 +246,11 @@ def _facts(
         "file": form.file,
         "bytes": size_bytes,
         "input": {"shape": [None, size, size, 3], "dtype": "float32", "values": "RGB in 0-255"},
-        "output": {"shape": [None, len(classifier.run.class_names)], "values": "probabilities"},
+        "output": {
+            "shape": [None, len(classifier.run.class_names)],
+            "values": "probabilities",
+            **_said_from(classifier),
+        },
         "resize": classifier.cfg.data.resize,
         "interpolation": classifier.cfg.backbone.interpolation,
         "model_sha256": file_facts(classifier.run.model)["sha256"],
@@ -251,6 +258,14 @@ def _facts(
         "tolerance": {"accuracy_loss" if form.quantized else "greatest_difference": limit},
         "versions": _versions(form),
     }
+
+
+def _said_from(classifier: Loaded) -> dict[str, Any]:
+    """Where an image may have several classes, from which probability on it has each."""
+    if classifier.thresholds is None:
+        return {}
+    pairs = zip(classifier.class_names, classifier.thresholds.tolist(), strict=True)
+    return {"thresholds": dict(pairs)}
 
 
 def _size_bytes(path: Path) -> int:

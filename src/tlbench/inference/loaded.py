@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlbench.base import console
+from tlbench.base import console, labels
 from tlbench.base.errors import DataError, RunError
 from tlbench.config.schema import Config, Data
 from tlbench.data import datasets, pictures, sources
@@ -22,6 +22,7 @@ from tlbench.data.datasets import Dataset
 from tlbench.data.decoding import decode, fitted
 from tlbench.data.resize import Resize
 from tlbench.networks.hardware import keras, prepare, tf
+from tlbench.runs import metrics
 from tlbench.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ BATCH_IMAGES = 64
 class Predicted(NamedTuple):
     """names: the most probable class of each image; probabilities: (images, classes), in label order.
 
-    files: the path of each image, None where an array was given.
+    Where an image may have several classes a name is all of them, "|" between. files: the path of each image, None
+    where an array was given.
     """
 
     names: list[str]
@@ -68,6 +70,11 @@ class Loaded:
     def class_names(self) -> list[str]:
         """The classes in label order."""
         return self.run.class_names
+
+    @functools.cached_property
+    def thresholds(self) -> np.ndarray | None:
+        """From which probability on an image has each class, (classes,); None where an image has one class."""
+        return self.run.thresholds
 
     @property
     def size(self) -> int:
@@ -108,7 +115,8 @@ class Loaded:
         step = self.batch_size
         batches = [np.stack(pixels[i : i + step]) for i in range(0, len(pixels), step)]
         found = np.concatenate([self.probabilities(batch) for batch in batches])
-        return Predicted([self.class_names[i] for i in found.argmax(axis=1)], found, files)
+        taken = metrics.taken(found, self.thresholds)
+        return Predicted(labels.names(taken, self.class_names), found, files)
 
     @property
     def batch_size(self) -> int:
@@ -231,6 +239,10 @@ def _in_order_of(names: list[str], dataset: Dataset) -> Dataset:
     if dataset.class_names == names:
         return dataset
     to = np.array([names.index(name) for name in dataset.class_names])
+    if labels.several(dataset.labels):
+        there = np.zeros((len(dataset.labels), len(names)), dataset.labels.dtype)
+        there[:, to] = dataset.labels
+        return replace(dataset, class_names=names, labels=there)
     return replace(dataset, class_names=names, labels=to[dataset.labels])
 
 

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Prediction(NamedTuple):
-    """One image file and its most probable classes with their probabilities, the best first."""
+    """One image file and its most probable classes with their probabilities, the best first.
+
+    classes: all that it has, where it may have several or none; None: it has one, the best.
+    """
 
     path: Path
     best: list[tuple[str, float]]
+    classes: list[str] | None = None
 
 
 def find(words: list[str]) -> Found:
@@ -104,6 +108,13 @@ def _classified(classifier: "Loaded", batch: Batch, top: int) -> list[Prediction
     found = classifier.probabilities(np.stack([image for _, image in batch]))
     predictions = []
     for (path, _), row in zip(batch, found, strict=True):
-        best = np.argsort(-row, kind="stable")[:top]
-        predictions.append(Prediction(path, [(names[i], float(row[i])) for i in best]))
+        best = [(names[i], float(row[i])) for i in np.argsort(-row, kind="stable")[:top]]
+        predictions.append(Prediction(path, best, _all_of(classifier, row)))
     return predictions
+
+
+def _all_of(classifier: "Loaded", row: np.ndarray) -> list[str] | None:
+    """The classes that an image has, by its probabilities; None where it has the most probable one."""
+    if classifier.thresholds is None:
+        return None
+    return [classifier.class_names[i] for i in np.flatnonzero(row >= classifier.thresholds)]

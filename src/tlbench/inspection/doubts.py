@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 
 from tlbench.base.errors import ConfigError
+from tlbench.base.labels import leading, name, several
 from tlbench.config.schema import Config
 from tlbench.data.datasets import SPLITS, Dataset
 from tlbench.features import frozen
@@ -20,6 +21,8 @@ from tlbench.networks import classifiers
 from tlbench.networks.hardware import prepare
 from tlbench.probing import heads, logistic, spectrum, threads
 from tlbench.probing.design import Design, taken
+from tlbench.probing.linear import probabilities
+from tlbench.runs.multilabel import HALF
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,6 @@ def out_of_fold(
     strengths: list[float],
 ) -> np.ndarray:
     """Probabilities of each row by a head that was solved without its part, (rows, classes)."""
-    from scipy.special import softmax
     from sklearn.model_selection import StratifiedGroupKFold
 
     shares = np.empty((len(labels), classes), np.float32)
@@ -81,11 +83,12 @@ def out_of_fold(
     with warnings.catch_warnings(
         action="ignore", category=UserWarning
     ):  # of classes with few images
-        folds = list(parts.split(labels, labels, together))
+        by = leading(labels)
+        folds = list(parts.split(by, by, together))
     for others, part in folds:
         design = Design([table[others]], labels[others], classes)
         *_, head = logistic.solve(design, spectrum.of(design), strengths)
-        shares[part] = softmax(head.scores(np.asarray(table[part])), axis=1)
+        shares[part] = probabilities(head.scores(np.asarray(table[part])), design)
     return shares
 
 
@@ -94,6 +97,8 @@ def _wrong(dataset: Dataset, rows: np.ndarray, shares: np.ndarray) -> list[Probl
     from cleanlab.filter import find_label_issues
 
     labels = dataset.labels[rows]
+    if several(labels):
+        return _wrong_of_several(dataset, rows, shares)
     doubted = find_label_issues(
         labels, shares, return_indices_ranked_by="normalized_margin", n_jobs=1
     )
@@ -107,6 +112,24 @@ def _wrong(dataset: Dataset, rows: np.ndarray, shares: np.ndarray) -> list[Probl
         for i in doubted
         if shares[i].argmax() != labels[i]
     ]
+
+
+def _wrong_of_several(dataset: Dataset, rows: np.ndarray, shares: np.ndarray) -> list[Problem]:
+    """The same where a picture may have several classes; a suggestion has all that it looks like."""
+    from cleanlab.multilabel_classification.filter import find_label_issues
+
+    labels, names = dataset.labels[rows], dataset.class_names
+    named = [np.flatnonzero(label).tolist() for label in labels]
+    doubted = find_label_issues(named, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
+    found = []
+    for i in doubted:
+        seen = (shares[i] >= HALF).astype(np.uint8)
+        odd = np.flatnonzero(seen != labels[i])
+        if len(odd):
+            most = odd[abs(shares[i][odd] - HALF).argmax()]
+            note = f"'{names[most]}' is there with {shares[i][most]:.0%}"
+            found.append(Problem(WRONG, (int(rows[i]),), (name(seen, names),), note))
+    return found
 
 
 def _outliers(rows: np.ndarray, features: np.ndarray) -> list[Problem]:

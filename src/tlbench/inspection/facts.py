@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tlbench.base import labels
 from tlbench.data import pictures
 from tlbench.data.datasets import SPLITS, Dataset
 from tlbench.data.images import FileImages
@@ -34,9 +35,7 @@ def of(dataset: Dataset) -> Facts:
     """The facts of every image that is in a split."""
     rows = np.sort(np.concatenate([dataset.splits[name] for name in SPLITS]))
     classes = len(dataset.class_names)
-    counts = np.stack(
-        [np.bincount(dataset.labels_of(s), minlength=classes) for s in SPLITS], axis=1
-    )
+    counts = np.stack([labels.counts(dataset.labels_of(s), classes) for s in SPLITS], axis=1)
     if not isinstance(dataset.images, FileImages):
         height, width, _ = dataset.images.shape
         return Facts(counts, np.full((len(rows), 2), (width, height)), Counter(), Counter())

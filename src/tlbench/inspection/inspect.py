@@ -67,7 +67,7 @@ def corrections(found: Inspection) -> str:
     lines = [
         [
             listing.writable(dataset.file(row)),
-            dataset.class_names[dataset.labels[row]],
+            dataset.label(row),
             problem.kind,
             better,
             "",

@@ -105,7 +105,7 @@ def _splits(dataset: Dataset) -> np.ndarray:
 def _set(found: Inspection, problem: Problem, splits: np.ndarray) -> str:
     pictures = []
     for row, better in list(zip(problem.rows, problem.suggestions, strict=True))[:MEMBERS]:
-        label = found.dataset.class_names[found.dataset.labels[row]]
+        label = found.dataset.label(row)
         words = [f"<b>{text(label)}</b>, {text(splits[row])}", text(found.dataset.file(row))]
         words += [f"&rarr; <b>{text(better)}</b>"] if better else []
         pictures.append(

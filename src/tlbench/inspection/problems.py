@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tlbench.base import labels
 from tlbench.data import groups
 from tlbench.data.datasets import SPLITS, Dataset
 from tlbench.data.near import Looks, Pairs
@@ -44,8 +45,9 @@ def of_pictures(dataset: Dataset, looks: Looks, alike: Pairs) -> list[Problem]:
 
 def _equal(dataset: Dataset, rows: np.ndarray) -> Iterator[Problem]:
     """Sets of equal pictures: all but the first are of no use; in several classes at most one label is right."""
+    kinds = labels.kinds(dataset.labels)
     for members in _sets(np.unique(dataset.images.ids[rows], return_inverse=True)[1], rows):
-        if len(set(dataset.labels[list(members)])) > 1:
+        if len(set(kinds[list(members)])) > 1:
             yield Problem(EQUAL_OTHER, members, ("",) * len(members))
         else:
             yield Problem(EQUAL, members, ("", *("drop",) * (len(members) - 1)))
@@ -59,13 +61,14 @@ def _alike(dataset: Dataset, found: Pairs, rows: np.ndarray) -> Iterator[Problem
     part = groups.tied(len(dataset.images), first, second)[rows]
     turned = set(found.first[found.mirrored]) | set(found.second[found.mirrored])
     unequal = set(found.first[different]) | set(found.second[different])
+    kinds = labels.kinds(dataset.labels)
     split = {row: name for name, some in dataset.splits.items() for row in some.tolist()}
     for members in _sets(part, rows):
         if not unequal & set(members):
             continue  # they are equal: said already
         note = "some are mirrored" if turned & set(members) else ""
         nothing = ("",) * len(members)
-        if len(set(dataset.labels[list(members)])) > 1:
+        if len(set(kinds[list(members)])) > 1:
             yield Problem(ALIKE_OTHER, members, nothing, note)
         elif len({split[row] for row in members}) > 1:
             yield Problem(ACROSS, members, nothing, note)

@@ -97,7 +97,7 @@ def build(
     x = _preprocess(pixels, cfg.backbone.preprocessing)
     x = backbone.model(_enlarge(x, cfg.backbone))
     features = backbones.pooled(x, backbone.others, cfg.backbone.pooling)
-    layers = _head_layers(cfg.head, classes, images)
+    layers = _head_layers(cfg.head, classes, images, several=cfg.data.task == "multilabel")
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
@@ -163,8 +163,10 @@ def _bicubic_weights(side: int, size: int) -> np.ndarray:
     return np.asarray(units.resize((side, size), Image.Resampling.BICUBIC))
 
 
-def _head_layers(cfg: Head, classes: int, images: int) -> list[Callable[[Any], Any]]:
-    """What follows the features, one after the other."""
+def _head_layers(
+    cfg: Head, classes: int, images: int, *, several: bool
+) -> list[Callable[[Any], Any]]:
+    """What follows the features, one after the other; several: whether an image may have several classes."""
     if cfg.solver == "nearest":
         return _nearest(min(cfg.neighbours or 1, images), classes, images)
     layers: list[Callable[[Any], Any]] = []
@@ -181,8 +183,9 @@ def _head_layers(cfg: Head, classes: int, images: int) -> list[Callable[[Any], A
         if cfg.dropout:
             layers.append(keras.layers.Dropout(cfg.dropout, name=f"dropout{suffix}"))
     # float32 whatever the precision of the rest: a softmax over half floats loses small classes.
+    activation = "sigmoid" if several else "softmax"
     final = keras.layers.Dense(
-        classes, activation="softmax", dtype="float32", name="classification"
+        classes, activation=activation, dtype="float32", name="classification"
     )
     return [*layers, final]
 
@@ -195,12 +198,13 @@ def _nearest(neighbours: int, classes: int, images: int) -> list[Callable[[Any],
         least = keras.ops.top_k(cosines, neighbours)[0][:, -1:]
         return keras.ops.cast(keras.ops.greater_equal(cosines, least), "float32")
 
-    def shares(votes: Any) -> Any:
-        return votes / keras.ops.sum(votes, axis=-1, keepdims=True)
-
     held = layers.Dense(images, use_bias=False, dtype="float32", name="neighbours")
     named = layers.Dense(classes, use_bias=False, dtype="float32", name="classification")
-    return [layers.UnitNormalization(dtype="float32", name="unit"), held, voting, named, shares]
+
+    def shares(votes: Any) -> Any:
+        return named(votes) / keras.ops.sum(votes, axis=-1, keepdims=True)
+
+    return [layers.UnitNormalization(dtype="float32", name="unit"), held, voting, shares]
 
 
 def _chain(layers: list[Callable[[Any], Any]], x: Any) -> Any:

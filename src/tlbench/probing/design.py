@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tlbench.base.labels import several
 from tlbench.probing import threads
 
 Result = TypeVar("Result")
@@ -28,7 +29,7 @@ class Design:
     """
 
     tables: Sequence[Table]
-    labels: np.ndarray  # (images,) from 0 to classes - 1
+    labels: np.ndarray  # (images,) from 0 to classes - 1, or (images, classes) of 0 and 1
     classes: int
     weights: np.ndarray | None = None
 
@@ -46,10 +47,22 @@ class Design:
         given = np.ones(len(self.labels)) if self.weights is None else self.weights
         return np.tile(given / (given.sum() * len(self.tables)), len(self.tables))
 
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several classes: then each is solved by itself, against its absence."""
+        return several(self.labels)
+
     @cached_property
     def targets(self) -> np.ndarray:
-        """The class of each row, (rows,)."""
-        return np.tile(self.labels, len(self.tables))
+        """The class of each row, (rows,), or its classes, (rows, classes)."""
+        return np.concatenate([self.labels] * len(self.tables))
+
+    @cached_property
+    def class_shares(self) -> np.ndarray:
+        """What the rows of each class count, (classes,) float64."""
+        if self.several:
+            return self.shares @ self.targets
+        return np.bincount(self.targets, self.shares, self.classes)
 
     def map(
         self, work: Callable[[slice, np.ndarray], Result], size: int = BLOCK_ROWS
@@ -89,6 +102,8 @@ class Design:
 
     def one_hot(self, rows: slice) -> np.ndarray:
         """(block, classes) float64, 1 where the class is."""
+        if self.several:
+            return self.targets[rows].astype(np.float64)
         return np.eye(self.classes)[self.targets[rows]]
 
 

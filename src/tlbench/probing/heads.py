@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from tlbench.config.schema import Head
 from tlbench.probing import logistic, neighbours, ridge
 from tlbench.probing.design import Design
-from tlbench.probing.linear import Linear, Scored, all_scores, scaled, scored
+from tlbench.probing.linear import Linear, Scored, all_scores, probabilities, scaled, scored
 from tlbench.probing.neighbours import Voters
 from tlbench.probing.spectrum import Spectrum
 from tlbench.runs import metrics
@@ -66,7 +65,9 @@ def solve(
         on_validation = scored(scores, validation)
         values = {"val_loss": on_validation.loss, "val_accuracy": on_validation.accuracy}
         if monitor not in values:
-            judged = metrics.MONITORED[monitor](validation.targets, softmax(scores, axis=1))
+            judged = metrics.MONITORED[monitor](
+                validation.targets, probabilities(scores, validation)
+            )
             values[monitor] = judged
         steps.append(Step(head, strength, on_train, on_validation, values[monitor]))
         told(steps[-1])
@@ -94,6 +95,9 @@ def _heads(
         return
     ranked: list[tuple[float | None, Linear]] = [(None, neighbours.class_means(train, found))]
     if cfg.solver == "ridge":
-        ranked = list(zip(path, ridge.solve(train, found, path), strict=True))
+        solved = ridge.solve(train, found, path)
+        if train.several:  # of targets 0 and 1
+            solved = [head.less(0.5) for head in solved]
+        ranked = list(zip(path, solved, strict=True))
     for strength, head in ranked:
         yield strength, head.times(scaled(all_scores(head.scores, validation), validation))

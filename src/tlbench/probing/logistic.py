@@ -1,4 +1,5 @@
-"""Multinomial logistic regression along a path of strengths, from the strongest on, each from the one before.
+"""Logistic regression along a path of strengths, from the strongest on, each from the one before: multinomial, or of
+each class by itself where an image may have several.
 
 Least mean log loss over rows, plus strength / 2 * |w|^2, x standardised, the intercept free. scikit-learn's
 LogisticRegression has C = 1 / (rows * strength). Solved by SciPy's L-BFGS in the principal directions of the features,
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit, logit
 
 from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear
@@ -27,9 +29,10 @@ TURNED = 2**26  # numbers; 256 MiB as float32
 def solve(design: Design, spectrum: Spectrum, strengths: Sequence[float]) -> Iterator[Linear]:
     """The head of each strength, in the order given."""
     problem = _Problem.of(design.precise(), spectrum)
-    shares = np.bincount(design.targets, design.shares, design.classes)
+    shares = design.class_shares
     weights = np.zeros((len(spectrum.values), design.classes))
-    intercept = np.log(np.maximum(shares, 1e-6))
+    within = np.clip(shares, 1e-6, 1 - 1e-6)
+    intercept = logit(within) if design.several else np.log(within)
     curvature = shares * (1 - shares)
     move = np.zeros_like(weights)
     for number, strength in enumerate(strengths):
@@ -109,7 +112,10 @@ def _solve_one(
 def _loss(
     problem: _Problem, weights: np.ndarray, intercept: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Mean log loss, its gradient by weights and intercept, and the mean of p (1 - p) for each class."""
+    """Mean log loss, its gradient by weights and intercept, and the mean of p (1 - p) for each class.
+
+    Of several classes the sum of their losses: each is solved as if it were alone.
+    """
     design = problem.design
     kind = design.tables[0].dtype
     kernel, bias = problem.layer(weights, intercept)
@@ -118,6 +124,8 @@ def _loss(
         where: slice, block: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         scores = block @ kernel + bias
+        if design.several:
+            return _of_each(scores, block, design, where)
         scores -= scores.max(axis=1, keepdims=True)
         taken, counts = (np.arange(len(block)), design.targets[where]), design.shares[where]
         of_taken = scores[taken]
@@ -138,3 +146,16 @@ def _loss(
         by_bias += parts[2]
         by_kernel += parts[3]
     return loss, np.vstack([problem.gradient(by_kernel, by_bias), by_bias]), curvature
+
+
+def _of_each(
+    scores: np.ndarray, block: np.ndarray, design: Design, where: slice
+) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
+    """The same of a block of rows whose classes are each there or not."""
+    targets, counts = design.targets[where], design.shares[where]
+    losses = np.logaddexp(0, scores) - targets * scores
+    given = expit(scores)
+    residual = ((given - targets) * counts[:, None]).astype(scores.dtype)
+    loss = float(counts @ losses.sum(axis=1, dtype=np.float64))
+    curvature = counts @ (given * (1 - given))
+    return loss, curvature, residual.sum(axis=0, dtype=np.float64), residual.T @ block

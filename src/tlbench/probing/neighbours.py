@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logit
 
 from tlbench.probing.design import Design
 from tlbench.probing.linear import Linear
@@ -21,14 +22,19 @@ class Voters:
     def weights(self) -> dict[str, list[np.ndarray]]:
         """Of the layers of a classifier's head, by their names: rows of length 1, and the class of each."""
         rows = np.concatenate([unit(block) for _, block in self.train.blocks()])
-        classes = np.eye(self.train.classes)[self.train.targets]
+        classes = self.train.one_hot(slice(None))
         return {"neighbours": [rows.T], "classification": [classes]}
 
     def scores(self, features: np.ndarray) -> np.ndarray:
-        """Logarithms of the shares of the votes, (rows, classes); of no vote that of 1e-7, as Keras has it."""
+        """Logarithms of the shares of the votes, (rows, classes); of no vote that of 1e-7, as Keras has it.
+
+        Of several classes those of the odds.
+        """
         nobody = np.zeros(len(features), np.int64)
         queries = Design([features], nobody, self.train.classes)
         (shares,) = votes(self.train, queries, [self.neighbours])
+        if self.train.several:
+            return logit(np.clip(shares.astype(np.float64), 1e-7, 1 - 1e-7))
         return np.log(np.maximum(shares, 1e-7))
 
 
@@ -39,8 +45,8 @@ def votes(train: Design, queries: Design, neighbours: Sequence[int]) -> np.ndarr
     """
     most = max(neighbours)
     found = list(queries.map(lambda _, block: _nearest(train, unit(block), most)))
-    classes = train.targets[np.concatenate(found)]
-    counted = np.cumsum(np.eye(train.classes, dtype=np.float32)[classes], axis=1)
+    named = train.one_hot(slice(None)).astype(np.float32)
+    counted = np.cumsum(named[np.concatenate(found)], axis=1)
     return np.stack([counted[:, k - 1] / k for k in neighbours])
 
 
@@ -77,14 +83,20 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
 def class_means(design: Design, spectrum: Spectrum) -> Linear:
     """The head that takes the class whose mean is nearest, in standardised features.
 
-    |x - m|^2 is linear in x but for |x|^2, which all classes share.
+    |x - m|^2 is linear in x but for |x|^2, which all classes share. Of several classes each is there where the mean of
+    the rows that have it is nearer than that of the others.
     """
-    shares = np.bincount(design.targets, design.shares, design.classes)
+    shares = design.class_shares
     sums = np.zeros((design.width, design.classes))
     for where, block in design.blocks():
         weighted = design.one_hot(where) * design.shares[where][:, None]
         sums += ((block - spectrum.mean) / spectrum.scale).T @ weighted
     means = sums / np.where(shares > 0, shares, 1)
+    if design.several:
+        others = -sums / np.where(shares < 1, 1 - shares, 1)  # all rows together have the mean 0
+        kernel = (means - others) / spectrum.scale[:, None]
+        middle = ((means**2).sum(axis=0) - (others**2).sum(axis=0)) / 2
+        return Linear(kernel, -middle - spectrum.mean @ kernel)
     absent = np.where(shares > 0, 0.0, -1e3)  # a class without a row is never taken
     kernel = means / spectrum.scale[:, None]
     return Linear(kernel, -0.5 * (means**2).sum(axis=0) + absent - spectrum.mean @ kernel)

@@ -44,7 +44,7 @@ def left_out(design: Design, spectrum: Spectrum, strengths: Sequence[float]) -> 
 
 def _moments(design: Design, spectrum: Spectrum) -> tuple[np.ndarray, np.ndarray]:
     """Of the targets: covariance with the rows along each direction, (directions, classes); their mean."""
-    shares = np.bincount(design.targets, design.shares, design.classes)
+    shares = design.class_shares
 
     def of_block(where: slice, block: np.ndarray) -> np.ndarray:
         targets = (design.one_hot(where) - shares) * design.shares[where][:, None]

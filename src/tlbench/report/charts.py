@@ -167,6 +167,8 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
     """The picture of `plots.draw_confusion`; of many classes without their names, of very many the hardest."""
     shown = metrics.most_mistaken(counts, plots.MANY)
     names = [names[i] for i in shown]
+    if counts.ndim == 3:
+        return _of_each_class(counts[shown], names)
     few = len(names) <= plots.FEW
     side = len(names) * (float(np.clip(360 / len(names), 22, 30)) if few else 540 / len(names))
     room = 14 + (plots.longest(names) * 5.6 if few else 14)
@@ -178,6 +180,14 @@ def confusion(counts: np.ndarray, names: Sequence[str]) -> str:
         if not few:
             axis.set(xlabel="predicted class", ylabel="true class")
         return _inline(figure, "confusion matrix")
+
+
+def _of_each_class(counts: np.ndarray, names: Sequence[str]) -> str:
+    """The picture of `plots.draw_each_class`."""
+    with matplotlib.rc_context({**STYLE, "axes.facecolor": CARD, "axes.edgecolor": LINE}):
+        figure, axis = _chart("", "test images", 80 + 18 * len(names))
+        plots.draw_each_class(axis, counts, names)
+        return _inline(figure, "answers of each class")
 
 
 # ---------------------------------------------------------------- parts

@@ -15,6 +15,7 @@ from tlbench.base.errors import RunError
 from tlbench.config.identity import SEED
 from tlbench.report.rows import Row
 from tlbench.report.statistics import mcnemar, paired_interval, resampled
+from tlbench.runs import metrics
 from tlbench.runs.results import Result
 
 CERTAIN = 0.05  # of McNemar's p, below which a difference is called one
@@ -104,7 +105,10 @@ def _pair(a: Result, b: Result) -> Pair:
     (labels, ours), (others, theirs) = (result.run.tested() for result in (a, b))
     if not np.array_equal(labels, others):
         raise RunError(f"{a.folder} and {b.folder} were tested on different images.")
-    right_a, right_b = (found.argmax(axis=1) == labels for found in (ours, theirs))
+    right_a, right_b = (
+        metrics.right(labels, given, result.run.thresholds)
+        for given, result in ((ours, a), (theirs, b))
+    )
     return Pair(
         seed=a.settings.get(SEED),
         fold=a.fold,

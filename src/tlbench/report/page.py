@@ -256,32 +256,37 @@ def _heat(value: float | None, *, best: bool) -> str:
 
 
 def _confusions(members: Sequence[Numbered], classes: Sequence[str]) -> str:
-    parts = []
-    left_out = f": {hidden}" if (hidden := plots.hidden_classes(len(classes))) else ""
-    for position, (number, row) in enumerate(members):
-        try:
-            drawing = charts.confusion(_counts(row, len(classes)), classes)
-        except RunError as error:
-            drawing = note(str(error))
-        parts.append(
-            f"<details{' open' if position == 0 else ''}><summary>{chip(number)}Confusion matrix "
-            f'of {text(row.name)}</summary><div class="scroll">{drawing}</div>'
-            f'<p class="note">Rows are true classes, columns predicted ones{left_out}; the deeper the '
-            "colour, the larger the share of the true class.</p>"
-            "</details>"
-        )
+    parts = [
+        f"<details{' open' if position == 0 else ''}><summary>{chip(number)}Confusion matrix "
+        f"of {text(row.name)}</summary>{_confusion(row, classes)}</details>"
+        for position, (number, row) in enumerate(members)
+    ]
     return f"<h3>What was taken for what</h3>{''.join(parts)}"
 
 
+def _confusion(row: Row, classes: Sequence[str]) -> str:
+    try:
+        counts = _counts(row, len(classes))
+    except RunError as error:
+        return note(str(error))
+    words = "Rows are true classes, columns predicted ones; deeper: more of the true class"
+    if counts.ndim == 3:
+        words = "An image may have several classes: each is found, missed, or said in vain"
+    left_out = f": {hidden}" if (hidden := plots.hidden_classes(len(classes))) else ""
+    drawing = charts.confusion(counts, classes)
+    return f'<div class="scroll">{drawing}</div><p class="note">{words}{left_out}.</p>'
+
+
 def _counts(row: Row, classes: int) -> np.ndarray:
-    """Confusion counts, (classes, classes), summed over the runs of a row."""
-    total = np.zeros((classes, classes), np.int64)
+    """Confusion counts as `metrics.confusion` has them, summed over the runs of a row."""
+    counts = []
     for run in row.runs:
         labels, probabilities = run.run.tested()
         if probabilities.shape[1] != classes:
             raise RunError(f"{run.folder / 'predictions.npz'} has other classes than the run.")
-        total += metrics.confusion(labels, probabilities.argmax(axis=1), classes)
-    return total
+        taken = metrics.taken(probabilities, run.run.thresholds)
+        counts.append(metrics.confusion(labels, taken, classes))
+    return np.sum(counts, axis=0)
 
 
 # ---------------------------------------------------------------- settings and runs

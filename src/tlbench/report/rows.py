@@ -18,7 +18,7 @@ from tlbench.runs.results import FIGURES, Result
 
 MORE_IS_BETTER = (
     *("accuracy", "val_accuracy", "evaluation", "balanced_accuracy", "macro_f1"),
-    "images_per_second",
+    *("mean_average_precision", "micro_f1", "images_per_second"),
 )
 PATHS = ("data.root", "data.table", "backbone.weights", "features.folder")
 

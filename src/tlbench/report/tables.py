@@ -68,6 +68,8 @@ COLUMNS = (
     Column("epochs", "epochs", "ep", count, 8),
     Column("evaluation", "test", "test", share, 0),
     Column("interval", "95 % interval", "95 %", share, 6),
+    Column("mean_average_precision", "mAP", "mAP", share, 1),
+    Column("micro_f1", "micro F1", "\N{MICRO SIGN}F1", share, 5),
     Column("balanced_accuracy", "balanced accuracy", "bal.", share, 4),
     Column("macro_f1", "macro F1", "F1", share, 5),
     Column("features_seconds", "features time", "feat.", clock, 11),
@@ -77,12 +79,15 @@ COLUMNS = (
     Column("size", "size", "size", size, 10),
 )
 OF_CLASSES = ("balanced_accuracy", "macro_f1")  # what tells more where classes differ in size
+OF_SEVERAL = ("mean_average_precision", "micro_f1")  # where an image may have several classes
 
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
     """The columns of a table of these rows."""
-    uneven = any(row.uneven for row in rows)
-    return [column for column in COLUMNS if uneven or column.key not in OF_CLASSES]
+    left_out: tuple[str, ...] = () if any(row.uneven for row in rows) else OF_CLASSES
+    if all(row.figures["mean_average_precision"] is None for row in rows):
+        left_out += OF_SEVERAL
+    return [column for column in COLUMNS if column.key not in left_out]
 
 
 def figure(column: Column, value: float | None) -> str:

@@ -41,7 +41,11 @@ MULTIRUN = "multirun.yaml"
 TABLE, PAGE, SWEEP_CURVES = "table.md", "report.html", "curves.png"
 
 CURVES_OF_HISTORY = ("accuracy", "val_accuracy", "loss", "val_loss")
-ASKED_FOR = ("val_macro_f1", "val_auc")  # of the history, where early_stopping.monitor names one
+ASKED_FOR = (
+    "val_macro_f1",
+    "val_auc",
+    "val_map",
+)  # of the history, where early_stopping.monitor names one
 HISTORY_COLUMNS = (
     *("stage", "epoch", "strength", "loss", "accuracy", "val_loss", "val_accuracy", *ASKED_FOR),
     *("learning_rate", "seconds", "images_per_second"),

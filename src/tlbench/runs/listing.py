@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.files import CsvLines, inert
+from tlbench.base.labels import name, names
 from tlbench.base.text import printable
+from tlbench.runs import metrics
 
 
 def splits(
@@ -23,7 +25,7 @@ def splits(
     rows: of each split. `data=table data.table=...` reads it, and comes to the same splits.
     """
     others = {
-        name: cells for name, cells in columns.items() if name not in ("path", "split", "label")
+        head: cells for head, cells in columns.items() if head not in ("path", "split", "label")
     }
     return table(
         ["path", "split", "label", *others],
@@ -31,7 +33,7 @@ def splits(
             [
                 writable(files[row]),
                 split,
-                class_names[labels[row]],
+                name(labels[row], class_names),
                 *(c[row] for c in others.values()),
             ]
             for split, some in rows.items()
@@ -46,17 +48,19 @@ def predictions(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    thresholds: np.ndarray | None,
 ) -> str:
     """CSV with path, split, label, prediction and a probability for each class, a line a picture, in their order."""
-    names = [inert(name) for name in class_names]
-    taken = probabilities.argmax(axis=1)
+    heads = [f"p({inert(each)})" for each in class_names]
+    true, taken = (
+        [inert(each) for each in names(some, class_names)]
+        for some in (labels, metrics.taken(probabilities, thresholds))
+    )
     return table(
-        ["path", "split", "label", "prediction", *(f"p({name})" for name in names)],
+        ["path", "split", "label", "prediction", *heads],
         (
-            [inert(file), part, names[label], names[best], *(f"{p:.6g}" for p in shares.tolist())]
-            for file, part, label, best, shares in zip(
-                files, split, labels, taken, probabilities, strict=True
-            )
+            [inert(file), *said, *(f"{p:.6g}" for p in shares.tolist())]
+            for file, *said, shares in zip(files, split, true, taken, probabilities, strict=True)
         ),
     )
 

@@ -1,4 +1,8 @@
-"""Metrics from predictions: what a classifier got right, and what it took for what. No TensorFlow."""
+"""Metrics from predictions: what a classifier got right, and what it took for what. No TensorFlow.
+
+labels: (images,) in 0 to classes-1, probabilities: (images, classes), rows that sum to 1; or, where an image may have
+several classes, both as `runs/multilabel` has them, and thresholds: (classes,), None: one half for each.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.errors import ConfigError
+from tlbench.base.labels import several
+from tlbench.runs import multilabel
 
 CALIBRATION_BINS = 15
 UNEVEN = (
@@ -13,17 +19,46 @@ UNEVEN = (
 )
 
 
+Thresholds = np.ndarray | None
+
+
+def taken(probabilities: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    """What images are taken for, as labels have it; thresholds: None where an image has one class."""
+    if thresholds is None:
+        return np.asarray(probabilities.argmax(axis=1))
+    return (probabilities >= thresholds).astype(np.uint8)
+
+
+def right(
+    labels: np.ndarray, probabilities: np.ndarray, thresholds: Thresholds = None
+) -> np.ndarray:
+    """Which images are taken for what they are, (images,) bool: of several classes all must be right."""
+    if several(labels):
+        wrong = labels != taken(probabilities, _chosen(labels, thresholds))
+        return np.asarray(~wrong.any(axis=1))
+    return np.asarray(labels == taken(probabilities, None))
+
+
+def _chosen(labels: np.ndarray, thresholds: Thresholds) -> np.ndarray:
+    return np.full(labels.shape[1], multilabel.HALF) if thresholds is None else thresholds
+
+
 def metrics(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: list[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: list[str],
+    thresholds: Thresholds = None,
 ) -> dict[str, Any]:
     """Test metrics under the report's names, and `test_accuracy` again under its own.
 
-    labels: (images,) in 0 to classes-1; probabilities: (images, classes), rows that sum to 1.
     `evaluation` is the accuracy, `evaluation_loss` the mean cross-entropy in nats; `top5_accuracy` is
     there from six classes on, as it says nothing below; `balanced_accuracy` and `macro_f1` are means of recall
     and F1 over the classes that have images; per-class figures are None where a class has no images or no
     predictions.
     """
+    if several(labels):
+        chosen = _chosen(labels, thresholds)
+        return multilabel.metrics(labels, probabilities, class_names, chosen)
     from sklearn.metrics import precision_recall_fscore_support
 
     predicted = probabilities.argmax(axis=1)
@@ -64,6 +99,8 @@ def uneven(per_class: Any) -> bool:
 
 def loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean cross-entropy in nats, probabilities clipped at 1e-7 as Keras does."""
+    if several(labels):
+        return multilabel.loss(labels, probabilities)
     from sklearn.metrics import log_loss
 
     clipped = np.clip(probabilities, 1e-7, 1, dtype=np.float64)
@@ -71,13 +108,15 @@ def loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(log_loss(labels, shares, labels=np.arange(probabilities.shape[1])))
 
 
-def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Share of images whose most probable class is the right one."""
-    return float((probabilities.argmax(axis=1) == labels).mean())
+def accuracy(labels: np.ndarray, probabilities: np.ndarray, thresholds: Thresholds = None) -> float:
+    """Share of images that are taken for what they are."""
+    return float(right(labels, probabilities, thresholds).mean())
 
 
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean over the classes that have images of the harmonic mean of precision and recall."""
+    if several(labels):
+        return multilabel.macro_f1(labels, probabilities)
     from sklearn.metrics import f1_score
 
     predicted = probabilities.argmax(axis=1)
@@ -91,14 +130,31 @@ def auc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    each = [roc_auc_score(labels == c, probabilities[:, c]) for c in np.unique(labels)]
-    return float(np.mean(each))
+    rest = _one_against_the_rest(labels)
+    varied = [c for c, there in rest.items() if not there.all()]
+    return float(np.mean([roc_auc_score(rest[c], probabilities[:, c]) for c in varied]))
+
+
+def mean_average_precision(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean over the classes that have images of the average precision, one class against the rest."""
+    from sklearn.metrics import average_precision_score
+
+    rest = _one_against_the_rest(labels)
+    return float(np.mean([average_precision_score(rest[c], probabilities[:, c]) for c in rest]))
+
+
+def _one_against_the_rest(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """Of each class that has images which of them it has, (images,) bool."""
+    if several(labels):
+        return {c: labels[:, c] > 0 for c in np.flatnonzero(labels.any(axis=0)).tolist()}
+    return {c: labels == c for c in np.unique(labels).tolist()}
 
 
 # What early_stopping.monitor may name beyond loss and accuracy.
 MONITORED: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "val_macro_f1": macro_f1,
     "val_auc": auc,
+    "val_map": mean_average_precision,
 }
 
 
@@ -107,12 +163,12 @@ def less_is_better(monitor: str) -> bool:
     return monitor == "val_loss"
 
 
-def unseen(labels: np.ndarray, probabilities: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
+def unseen(right: np.ndarray, seen: np.ndarray) -> dict[str, Any]:
     """How many of the images the model was trained on, and its accuracy without them.
 
-    seen: (images,) bool. The accuracy is None where no image is left.
+    right, seen: (images,) bool. The accuracy is None where no image is left.
     """
-    without = None if seen.all() else accuracy(labels[~seen], probabilities[~seen])
+    without = None if seen.all() else float(right[~seen].mean())
     return {"test_images_trained_on": int(seen.sum()), "unseen_accuracy": without}
 
 
@@ -141,7 +197,9 @@ def top5(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts, (classes, classes): rows are true classes, columns predicted ones."""
+    """Counts, (classes, classes): rows are true classes, columns predicted ones; of several labels each by itself."""
+    if several(labels):
+        return multilabel.confusion(labels, predicted)
     from sklearn.metrics import confusion_matrix
 
     return confusion_matrix(labels, predicted, labels=np.arange(classes))
@@ -151,10 +209,13 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]
     """How far confidence is from accuracy: the expected calibration error and its bins.
 
     The error is the mean over images of |accuracy - confidence| of their bin, 15 equal ones over the
-    probability of the predicted class (Guo et al. 2017). Empty bins have None for both.
+    probability of the predicted class (Guo et al. 2017). Empty bins have None for both. Of several labels each
+    counts by itself: the probability that it is there against how often it is.
     """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
+    if several(labels):
+        confidence, correct = probabilities.ravel(), labels.ravel()
+    else:
+        confidence, correct = probabilities.max(axis=1), right(labels, probabilities)
     # A confidence on an edge belongs to the bin below it; 0 to the first.
     which = np.clip(np.ceil(confidence * CALIBRATION_BINS) - 1, 0, CALIBRATION_BINS - 1).astype(int)
     counts, correct_sum, confidence_sum = (
@@ -163,7 +224,7 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]
     filled = np.maximum(counts, 1)
     accuracies, confidences = correct_sum / filled, confidence_sum / filled
     return {
-        "calibration_error": float(np.sum(counts * abs(accuracies - confidences)) / len(labels)),
+        "calibration_error": float(np.sum(counts * abs(accuracies - confidences)) / labels.size),
         "bins": [
             {
                 "from": i / CALIBRATION_BINS,
@@ -180,8 +241,11 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]
 def most_confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """Every mistake that was made, the most frequent first; counts: what `confusion` returns.
 
-    `share` is of the images of the true class.
+    `share` is of the images of the true class. Of several labels a class is mistaken for its absence, or that for it.
     """
+    if counts.ndim == 3:
+        named = (_two_by_two(each, name) for each, name in zip(counts, class_names, strict=True))
+        return sorted((pair for pairs in named for pair in pairs), key=lambda p: -p["images"])
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     rows, columns = np.nonzero(wrong)
@@ -198,9 +262,27 @@ def most_confused(counts: np.ndarray, class_names: Sequence[str]) -> list[dict[s
     ]
 
 
+def _two_by_two(counts: np.ndarray, name: str) -> list[dict[str, Any]]:
+    """Both mistakes that can be made of one class, where they were made."""
+    words = (multilabel.absent(name), name)
+    return [
+        {
+            "true": words[there],
+            "predicted": words[1 - there],
+            "images": int(counts[there, 1 - there]),
+            "share": float(counts[there, 1 - there] / counts[there].sum()),
+        }
+        for there in (1, 0)
+        if counts[there, 1 - there]
+    ]
+
+
 def most_mistaken(counts: np.ndarray, most: int) -> np.ndarray:
     """The classes that were taken for others, or others for them, most often, in their order; counts: as above."""
-    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    if counts.ndim == 3:
+        mistakes = counts[:, 0, 1] + counts[:, 1, 0]
+    else:
+        mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
     return np.sort(np.argsort(-mistakes, kind="stable")[:most])
 
 

@@ -133,8 +133,14 @@ def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], me
 def confusion_matrix(
     counts: np.ndarray, class_names: Sequence[str], title: str, path: Path
 ) -> None:
-    """What each true class (row) was predicted as (column); of very many classes those with the most mistakes."""
+    """What each true class (row) was predicted as (column); of very many classes those with the most mistakes.
+
+    counts: as `metrics.confusion` has them. Of several classes to an image each has a bar of its own.
+    """
     shown = metrics.most_mistaken(counts, MANY)
+    if counts.ndim == 3:
+        _of_each_class(counts[shown], [class_names[i] for i in shown], title, path)
+        return
     side = float(np.clip(2.2 + 0.34 * len(shown), 4.5, 22))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(side + 0.3, side), layout="constrained")
@@ -144,6 +150,38 @@ def confusion_matrix(
             title = f"{title}\n{left_out}"
         axis.set(xlabel="predicted", ylabel="true", title=title)
         _save(figure, path)
+
+
+def _of_each_class(counts: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7, 1.4 + 0.26 * len(names)), layout="constrained")
+        axis = figure.subplots()
+        draw_each_class(axis, counts, names)
+        axis.set(title=title, xlabel="test images")
+        _save(figure, path)
+
+
+def draw_each_class(axis: Any, counts: np.ndarray, names: Sequence[str]) -> None:
+    """A bar for each class: images that have it and were said to, that were not, and false alarms.
+
+    counts: (classes, 2, 2).
+    """
+    places, begins = np.arange(len(names)), np.zeros(len(names))
+    parts = (
+        ("there and found", counts[:, 1, 1], console.BLUE),
+        ("there but missed", counts[:, 1, 0], console.SKY),
+        ("said in vain", counts[:, 0, 1], console.VERMILION),
+    )
+    for label, values, color in parts:
+        axis.barh(places, values, left=begins, color=color, label=label)
+        begins = begins + values
+    axis.set_yticks(
+        places, [_short(name) for name in names], fontsize=9 if len(names) <= FEW else 6
+    )
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02 - 3.0 / (len(names) + 5)), ncols=3)
 
 
 def hidden_classes(count: int) -> str:

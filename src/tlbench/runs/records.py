@@ -15,6 +15,8 @@ import numpy as np
 
 from tlbench.base import files
 from tlbench.base.errors import RunError
+from tlbench.base.labels import names
+from tlbench.runs import metrics, multilabel
 from tlbench.runs.layout import ASKED_FOR, CURVES_OF_HISTORY, SPLITS
 
 # No run of ours comes near.
@@ -49,14 +51,20 @@ def _epoch(line: dict[str, str]) -> Epoch:
 
 
 def predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """predictions.npz: labels, (images,), and the probabilities given, (images, classes), in one order."""
+    """predictions.npz: labels, (images,), and the probabilities given, (images, classes), in one order.
+
+    Where an image may have several classes labels are (images, classes), too.
+    """
     saved = _arrays(path, ("labels", "probabilities"))
     labels, probabilities = saved["labels"], saved["probabilities"]
-    fits = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1] and len(labels)
+    one = labels.ndim == 1
+    fits = probabilities.ndim == 2 and len(labels) == len(probabilities) > 0
+    fits = fits and (one or labels.shape == probabilities.shape)
     whole = np.issubdtype(labels.dtype, np.integer) and np.issubdtype(
         probabilities.dtype, np.floating
     )
-    if not (fits and whole and 0 <= labels.min() <= labels.max() < probabilities.shape[1]):
+    most = probabilities.shape[-1] if one else 2
+    if not (fits and whole and 0 <= labels.min() <= labels.max() < most):
         raise RunError(f"{path} is damaged (labels and probabilities do not fit each other).")
     return labels, probabilities
 
@@ -90,14 +98,20 @@ def _arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def named(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """Predictions with names for numbers, a column each."""
-    names = np.array(class_names)
+    """Predictions with names for numbers, a column each; confidence: of several classes in the least sure answer."""
+    taken = metrics.taken(probabilities, thresholds)
+    one = thresholds is None
     return {
-        "true": names[labels],
-        "predicted": names[probabilities.argmax(axis=1)],
-        "confidence": probabilities.max(axis=1),
+        "true": np.array(names(labels, class_names)),
+        "predicted": np.array(names(taken, class_names)),
+        "confidence": probabilities.max(axis=1)
+        if one
+        else multilabel.sureness(probabilities, taken).min(axis=1),
         **{f"p({name})": probabilities[:, i] for i, name in enumerate(class_names)},
     }
 

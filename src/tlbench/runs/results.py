@@ -17,7 +17,7 @@ from tlbench.runs.run import Run, resume_command
 # What a row shows of its runs. All but `size` (bytes of model.keras) stand in metrics.json.
 FIGURES = (
     *("parameters", "accuracy", "val_accuracy", "epochs", "evaluation"),
-    *("balanced_accuracy", "macro_f1"),
+    *("balanced_accuracy", "macro_f1", "mean_average_precision", "micro_f1"),
     *("features_seconds", "training_seconds", "evaluation_seconds", "images_per_second"),
     *("latency_ms", "size"),
 )

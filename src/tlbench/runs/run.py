@@ -15,7 +15,7 @@ from tlbench.base import files
 from tlbench.base.errors import ConfigError, RunError
 from tlbench.config import checks, migrations, words
 from tlbench.config.schema import Config, unlike
-from tlbench.runs import layout, manifest, records
+from tlbench.runs import layout, manifest, multilabel, records
 from tlbench.runs.manifest import Manifest
 
 METRICS_BYTES = 2**24  # no run of ours comes near
@@ -113,7 +113,8 @@ class Run:
         """
         files = self.files.get("test")
         paths = {} if files is None else {"path": files}
-        return records.as_table({**paths, **records.named(*self.tested(), self.class_names)})
+        found = records.named(*self.tested(), self.class_names, self.thresholds)
+        return records.as_table({**paths, **found})
 
     @property
     def files(self) -> dict[str, list[str]]:
@@ -127,8 +128,16 @@ class Run:
         return records.epochs(self.file(layout.HISTORY))
 
     def tested(self) -> tuple[np.ndarray, np.ndarray]:
-        """predictions.npz: labels, (images,), and the probabilities given, (images, classes)."""
+        """predictions.npz: labels and the probabilities given, as `runs/metrics` has them."""
         return records.predictions(self.file(layout.PREDICTIONS))
+
+    @property
+    def thresholds(self) -> np.ndarray | None:
+        """From which probability on an image has each class, (classes,); None where an image has one class."""
+        try:
+            return multilabel.chosen(self.metrics, self.class_names)
+        except (TypeError, KeyError, ValueError) as error:
+            raise RunError(f"{self.folder / layout.METRICS} is damaged (no thresholds).") from error
 
     @property
     def image_ids(self) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tlbench.base.draws import seed_for
 from tlbench.base.errors import TlbenchError
+from tlbench.base.labels import leading
 from tlbench.config.schema import Config
 from tlbench.data import augmentations
 from tlbench.data.datasets import Dataset
@@ -140,7 +141,7 @@ def _ordered(dataset: Dataset, cfg: Config) -> Callable[[tf.Tensor], tf.Tensor]:
     if cfg.data.sampling == "natural":
         seed = seed_for(cfg.seed, "order")
         return lambda epoch: tf.random.experimental.stateless_shuffle(rows, seed=[seed, epoch])
-    labels = dataset.labels_of("train")
+    labels = leading(dataset.labels_of("train"))
 
     def drawn(epoch: np.int64) -> np.ndarray:
         return rows[_balanced(labels, seed_for(cfg.seed, "balanced order", int(epoch)))]

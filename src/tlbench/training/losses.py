@@ -4,16 +4,20 @@ from typing import Any
 
 import numpy as np
 
+from tlbench.base import labels as labels_
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.config import schema
 from tlbench.config.schema import Config
 from tlbench.data.datasets import Dataset
 from tlbench.networks.hardware import keras
+from tlbench.runs.multilabel import HALF
 
 
-def loss(cfg: schema.Loss) -> keras.losses.Loss:
-    """Of labels that are numbers of classes, and probabilities."""
+def loss(cfg: schema.Loss, dataset: Dataset) -> keras.losses.Loss:
+    """Of labels as a data set has them, and probabilities."""
     smoothing = cfg.label_smoothing
+    if labels_.several(dataset.labels):
+        return _OfSeveral(_binary(cfg), _of_presence(cfg.class_weights, dataset))
     if cfg.name == "focal":
         return _OfNumbers(
             keras.losses.CategoricalFocalCrossentropy(
@@ -23,6 +27,50 @@ def loss(cfg: schema.Loss) -> keras.losses.Loss:
     if smoothing:
         return _OfNumbers(keras.losses.CategoricalCrossentropy(label_smoothing=smoothing))
     return keras.losses.SparseCategoricalCrossentropy()
+
+
+def accuracy(dataset: Dataset) -> keras.metrics.Metric | str:
+    """The share of images that are right, while training: of several classes all must be, each at one half."""
+    if not labels_.several(dataset.labels):
+        return "accuracy"
+
+    def right(y_true: Any, y_pred: Any) -> Any:
+        same = keras.ops.equal(keras.ops.cast(y_true, y_pred.dtype) > HALF, y_pred >= HALF)
+        return keras.ops.cast(keras.ops.all(same, axis=-1), "float32")
+
+    return keras.metrics.MeanMetricWrapper(right, name="accuracy")
+
+
+def _binary(cfg: schema.Loss) -> keras.losses.Loss:
+    if cfg.name == "focal":
+        return keras.losses.BinaryFocalCrossentropy(
+            apply_class_balancing=True,
+            alpha=cfg.alpha,
+            gamma=cfg.gamma,
+            label_smoothing=cfg.label_smoothing,
+        )
+    return keras.losses.BinaryCrossentropy(label_smoothing=cfg.label_smoothing)
+
+
+class _OfSeveral(keras.losses.Loss):
+    """A loss of each class by itself, the images that have it weighed against those that have not; their mean."""
+
+    def __init__(self, of_each: keras.losses.Loss, weights: np.ndarray) -> None:
+        super().__init__()
+        self.of_each, self.weights = of_each, weights.astype(np.float32)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        each = self.of_each.call(y_true[..., None], y_pred[..., None])
+        return keras.ops.mean(each * (1 + y_true * (self.weights - 1)), axis=-1)
+
+
+def _of_presence(asked: Any, dataset: Dataset) -> np.ndarray:
+    """What an image that has a class counts against one that has not, (classes,)."""
+    if asked == "balanced":
+        found = dataset.labels_of("train")
+        there = labels_.counts(found, found.shape[1])
+        return np.maximum(len(found) - there, 1) / np.maximum(there, 1)
+    return _by_name(asked, dataset.class_names)
 
 
 class _OfNumbers(keras.losses.Loss):
@@ -43,10 +91,11 @@ def weights(dataset: Dataset, cfg: Config, *, solved: bool = False) -> np.ndarra
     solved: for a head without epochs, which cannot draw the rarer classes more often: their images count more.
     """
     rows = dataset.splits["train"]
-    labels = dataset.labels_of("train")
+    labels = labels_.leading(dataset.labels_of("train"))
     drawn = balanced(labels) if cfg.data.sampling == "balanced" else np.ones(len(rows))
     each = np.ones(len(rows)) if dataset.weights is None else dataset.weights[rows]
-    each = each * _of_classes(cfg.loss.class_weights, dataset.class_names, labels)
+    if not labels_.several(dataset.labels):  # else they are in the loss
+        each = each * _of_classes(cfg.loss.class_weights, dataset.class_names, labels)
     each = each * (drawn if solved else 1) * len(rows) / (each @ drawn)
     if np.allclose(each, 1, rtol=1e-12, atol=0):
         return None
@@ -64,7 +113,11 @@ def balanced(labels: np.ndarray) -> np.ndarray:
 def _of_classes(asked: Any, names: list[str], labels: np.ndarray) -> np.ndarray:
     if asked == "balanced":
         return balanced(labels)
-    return np.array([float((asked or {}).get(name, 1)) for name in names])[labels]
+    return _by_name(asked, names)[labels]
+
+
+def _by_name(asked: Any, names: list[str]) -> np.ndarray:
+    return np.array([float((asked or {}).get(name, 1)) for name in names])
 
 
 def check(dataset: Dataset, cfg: Config) -> None:
@@ -81,7 +134,8 @@ def check(dataset: Dataset, cfg: Config) -> None:
             "head=class_mean, or leave the weights out."
         )
     monitor = cfg.early_stopping.monitor
-    if monitor == "val_auc" and len(np.unique(dataset.labels_of("validation"))) < 2:
+    kinds = len(np.unique(dataset.labels_of("validation"), axis=0))
+    if monitor == "val_auc" and kinds < 2:
         raise ConfigError(
             f"early_stopping.monitor={monitor} needs validation images of two classes at least. Set it to val_loss."
         )

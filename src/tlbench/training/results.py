@@ -11,9 +11,11 @@ import numpy as np
 from tlbench.base import memory
 from tlbench.base.draws import seed_for
 from tlbench.base.files import atomic, write_json, write_text
+from tlbench.base.labels import several
+from tlbench.data.datasets import Dataset
 from tlbench.networks import backbones, batch_norm
 from tlbench.networks.hardware import enough_memory
-from tlbench.runs import layout, listing, metrics
+from tlbench.runs import layout, listing, metrics, multilabel
 from tlbench.training import inputs
 from tlbench.training.latency import latency_ms
 from tlbench.training.stages import Trainer
@@ -32,12 +34,15 @@ def found(trainer: Trainer) -> dict[str, Any]:
     parts = [dataset.splits["test"], dataset.splits["validation"], sample]
     given = _predict(trainer, np.concatenate(parts))
     probabilities, *others = np.split(given, np.cumsum([len(rows) for rows in parts])[:-1])
+    thresholds = _thresholds(dataset, others[0])
     pairs = zip(parts[1:], others, strict=True)
-    validated, sampled = (metrics.accuracy(dataset.labels[rows], part) for rows, part in pairs)
+    validated, sampled = (
+        metrics.accuracy(dataset.labels[rows], part, thresholds) for rows, part in pairs
+    )
     evaluated = time.perf_counter() - began
     labels = dataset.labels_of("test")
     seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
-    _keep(trainer, np.concatenate(parts[:2]), given)
+    _keep(trainer, np.concatenate(parts[:2]), given, thresholds)
     state = trainer.state
     last, images = state.history[state.kept - 1], len(dataset.splits["train"])
     _warn_of_a_gap(last["accuracy"], sampled, batch_norm.statistics(cfg))
@@ -53,8 +58,8 @@ def found(trainer: Trainer) -> dict[str, Any]:
         "kept_epoch": state.kept,
         "stopped_early": trainer.stopped,
         **{name: last[name] for name in ("strength",) if last.get(name) is not None},
-        **metrics.metrics(labels, probabilities, dataset.class_names),
-        **metrics.unseen(labels, probabilities, seen),
+        **metrics.metrics(labels, probabilities, dataset.class_names, thresholds),
+        **metrics.unseen(metrics.right(labels, probabilities, thresholds), seen),
         "batch_norm_recalibrated": state.recalibrated,
         "features_seconds": state.features_seconds,
         "training_seconds": state.seconds,
@@ -65,7 +70,15 @@ def found(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _keep(trainer: Trainer, rows: np.ndarray, given: np.ndarray) -> None:
+def _thresholds(dataset: Dataset, validated: np.ndarray) -> np.ndarray | None:
+    """From which probability on an image has a class, as validation images have it; None: an image has one class."""
+    labels = dataset.labels_of("validation")
+    return multilabel.thresholds(labels, validated) if several(labels) else None
+
+
+def _keep(
+    trainer: Trainer, rows: np.ndarray, given: np.ndarray, thresholds: np.ndarray | None
+) -> None:
     """Write what the test and then the validation images were taken for; the files' names for people."""
     dataset, probabilities = trainer.dataset, given[: len(rows)]
     tested = len(dataset.splits["test"])
@@ -76,7 +89,7 @@ def _keep(trainer: Trainer, rows: np.ndarray, given: np.ndarray) -> None:
     table = listing.predictions(
         [dataset.file(row) for row in rows],
         ["test"] * tested + ["validation"] * (len(rows) - tested),
-        *(dataset.labels[rows], probabilities, dataset.class_names),
+        *(dataset.labels[rows], probabilities, dataset.class_names, thresholds),
     )
     write_text(trainer.run.new / layout.PREDICTED_FILES, table)
 
@@ -130,7 +143,7 @@ def _draw(trainer: Trainer, figures: dict[str, Any]) -> None:
     run, names = trainer.run, trainer.dataset.class_names
     (run.new / layout.PLOTS).mkdir(exist_ok=True)
     with np.load(run.new / layout.PREDICTIONS) as saved:
-        taken = saved["probabilities"].argmax(axis=1)
+        taken = metrics.taken(saved["probabilities"], multilabel.chosen(figures, names))
         counts = metrics.confusion(saved["labels"], taken, len(names))
     plots.curves(trainer.state.history, run.folder.name, run.new / layout.CURVES)
     title = f"test accuracy {figures['evaluation']:.4f}"

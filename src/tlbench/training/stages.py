@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from tlbench.base import stopping
 from tlbench.base.draws import reseed, seed_for
 from tlbench.config.schema import Config, Stage
@@ -154,12 +156,12 @@ class Trainer:
             chosen = keras.optimizers.LossScaleOptimizer(chosen)
         source.network.compile(
             optimizer=chosen,
-            loss=losses.loss(self.cfg.loss),
-            metrics=["accuracy"],
+            loss=losses.loss(self.cfg.loss, self.dataset),
+            metrics=[losses.accuracy(self.dataset)],
             jit_compile=self.machine.jit_compile,
             steps_per_execution=_steps_at_once(self.steps) if source.cheap_steps else 1,
         )
-        _make_variables(source.network)
+        _make_variables(source.network, self.dataset.labels[:1])
 
     def _epochs(
         self,
@@ -235,10 +237,13 @@ def check(classifier: Classifier, cfg: Config) -> None:
         optimizer(cfg, stage, steps=1)
 
 
-def _make_variables(network: keras.Model) -> None:
-    """Make the variables of optimizer and metrics now: made in the first step, it is traced twice."""
+def _make_variables(network: keras.Model, label: np.ndarray) -> None:
+    """Make the variables of optimizer and metrics now: made in the first step, it is traced twice.
+
+    label: of one image.
+    """
     network.optimizer.build(network.trainable_variables)
-    labels, classes = tf.zeros([1], tf.int64), network.output_shape[-1]
+    labels, classes = tf.constant(label), network.output_shape[-1]
     probabilities = tf.fill([1, classes], 1.0 / classes)
     network.compute_loss(None, labels, probabilities)
     network.compute_metrics(None, labels, probabilities)

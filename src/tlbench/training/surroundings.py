@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tlbench.base import kept
+from tlbench.base import kept, labels
 from tlbench.base.files import atomic, write_text
 from tlbench.base.text import printable
 from tlbench.config.schema import Config
@@ -47,6 +47,7 @@ def facts(
             "sha256": dataset.sha256,
             "test_sha256": dataset.test_sha256,
             "class_names": dataset.class_names,
+            "task": cfg.data.task,
             "images": {name: len(rows) for name, rows in dataset.splits.items()},
             "unreadable": dataset.unreadable,
             "corrections": dataset.corrected,
@@ -80,7 +81,7 @@ def say(
 
 def _say_imbalance(cfg: Config, dataset: Dataset) -> None:
     """The largest and the smallest class where they are far apart, and what of it is not done yet."""
-    counts = np.bincount(dataset.labels_of("train"), minlength=len(dataset.class_names))
+    counts = labels.counts(dataset.labels_of("train"), len(dataset.class_names))
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] < IMBALANCED * counts[least]:
         return

@@ -80,6 +80,11 @@ def _figures(results: dict[str, Any]) -> Any:
         **({"unseen": words} if (words := metrics.say_unseen(results)) else {}),
         **({"top 5": f"{top5:.4f}"} if (top5 := results.get("top5_accuracy")) else {}),
         **({"balanced accuracy": f"{results['balanced_accuracy']:.4f}"} if uneven else {}),
+        **{
+            head: f"{results[key]:.4f}"
+            for head, key in (("mAP", "mean_average_precision"), ("micro F1", "micro_f1"))
+            if results.get(key) is not None
+        },
         "macro F1": f"{results['macro_f1']:.4f}",
         "loss": f"{results['evaluation_loss']:.4f}",
         "calibration error": f"{results['calibration_error']:.4f}",
@@ -109,9 +114,13 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
         Column("95 %", "right", rank=3),
         Column("images", "right", rank=1),
     ]
+    keys = ["f1", "precision", "recall"]
+    if tested and "average_precision" in tested[0][1]:
+        columns.insert(1, Column("AP", "right"))
+        keys.insert(0, "average_precision")
     rows = []
     for name, c in tested[:SHOWN_CLASSES]:
-        figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in ("f1", "precision", "recall"))
+        figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in keys)
         surely = tables.bounds(wilson(c["recall"], c["images"]))
         rows.append([printable(name), *figures, surely, f"{c['images']:,}"])
     return FittedTable(columns, rows, title="classes, the worst first", caption=caption)

@@ -88,6 +88,8 @@ def _grid(run: Any) -> Any:
     grid.add_row("test accuracy", f"[number]{results['evaluation']:.4f}[/]")
     if words := metrics.say_unseen(results):
         grid.add_row("", words)
+    if results.get("mean_average_precision") is not None:  # an image may have several classes
+        grid.add_row("mAP", f"{results['mean_average_precision']:.4f}")
     grid.add_row("macro F1", f"{results['macro_f1']:.4f}")
     if "top5_accuracy" in results:
         grid.add_row("top 5", f"{results['top5_accuracy']:.4f}")

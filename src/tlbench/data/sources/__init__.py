@@ -22,8 +22,9 @@ from tlbench.data.resize import Resize
 class Contents:
     """What a source holds before it is split.
 
-    labels: (images,) whole numbers from 0; part: (images,) text, the split that a row is bound to, "test" or
-    "validation", or ""; class_names: in label order, where the configuration has none; files: by what name people
+    labels: (images,) whole numbers from 0, or (images, classes) of 0 and 1 where an image may have several; part:
+    (images,) text, the split that a row is bound to, "test" or "validation", or "";
+    class_names: in label order, where the configuration has none; files: by what name people
     know each image, its path below data.root; groups: (images,) whole numbers, equal where images belong together;
     columns: what else a table says of each image; weights: (images,) float64 above 0, what each image counts in
     training, None where all count alike; corrected: what corrections changed.
@@ -44,9 +45,11 @@ class Contents:
     def unbound(
         cls, images: Images, labels: np.ndarray, names: list[str] | None = None
     ) -> "Contents":
-        """Images of which none is bound to a split."""
+        """Images of which none is bound to a split; labels: as above, or (images, 1)."""
+        labels = np.asarray(labels).astype(np.int64)
+        labels = labels if labels.ndim == 2 and labels.shape[1] > 1 else labels.ravel()
         part = np.full(len(images), "", dtype="U10")
-        return cls(images, np.asarray(labels).astype(np.int64).ravel(), part, names)
+        return cls(images, labels, part, names)
 
 
 def read(cfg: Data, resize: Resize) -> Contents:

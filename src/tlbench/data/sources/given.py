@@ -10,7 +10,7 @@ import numpy as np
 from tlbench.base.errors import DataError
 from tlbench.base.text import counted
 from tlbench.config.schema import Data
-from tlbench.data import images
+from tlbench.data import images, several
 from tlbench.data.images import ArrayImages, Images
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
@@ -29,14 +29,18 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Co
     """Images with their labels as a source would have read them.
 
     given: (images, height, width, 3) or (images, height, width), values 0-255; or paths of image files; labels:
-    one for each, whole numbers or names. Raises DataError for what does not fit, or cannot be read.
+    one for each, whole numbers or names; with task=multilabel as
+    `several.given` takes them. Raises DataError for what does not fit, or cannot be read.
     """
-    kinds, of_images = np.unique(np.asarray(labels), return_inverse=True)
+    if cfg.task == "multilabel":
+        of_images, names = several.given(labels, cfg.class_names)
+    else:
+        kinds, of_images = np.unique(np.asarray(labels), return_inverse=True)
+        names = cfg.class_names or [str(kind) for kind in kinds]
     if len(of_images) != len(given):
         raise DataError(
             f"There are {len(given)} images and {len(of_images)} labels. Give one label for each."
         )
-    names = cfg.class_names or [str(kind) for kind in kinds]
     if len(given) and isinstance(given[0], str | os.PathLike):
         paths = [Path(path) for path in given]
         table, good, unreadable = images.read(
@@ -47,9 +51,7 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Co
             raise DataError(f"{what} cannot be read, the first: {unreadable[0]}")
         part = np.full(len(good), "", dtype="U10")
         shown = [str(paths[row]) for row in good]
-        return Contents(
-            *(table, of_images[good].astype(np.int64), part, names, tuple(unreadable)), files=shown
-        )
+        return Contents(*(table, of_images[good], part, names, tuple(unreadable)), files=shown)
     return Contents.unbound(_as_images(given), of_images, names)
 
 

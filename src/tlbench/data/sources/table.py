@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from tlbench.base.errors import DataError, suggest
+from tlbench.base.labels import SEPARATOR
 from tlbench.base.text import counted, printable
 from tlbench.config.schema import Data
-from tlbench.data import images, index, tabular
+from tlbench.data import images, index, several, tabular
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.data.tabular import Rows
@@ -27,7 +28,7 @@ class _Listed:
 
     files: list[str]  # as the table has them
     paths: list[Path]
-    labels: list[int]
+    labels: np.ndarray
     parts: list[str]
     groups: np.ndarray | None
     weights: np.ndarray | None
@@ -70,7 +71,7 @@ def _contents(found: _Listed, cfg: Data, resize: Resize) -> Contents:
         )
     return Contents(
         table,
-        np.asarray(found.labels, np.int64)[good],
+        found.labels[good],
         np.asarray(found.parts, dtype="U10")[good],
         found.class_names,
         tuple(unreadable),
@@ -87,11 +88,36 @@ def _read(cfg: Data) -> _Listed:
 
 
 def _listed(table: Rows, cfg: Data) -> _Listed:
-    path, label = (_column(table, getattr(cfg, name), f"data.{name}") for name in ("path", "label"))
+    path = _column(table, cfg.path, "data.path")
     split = _optional(table, cfg.split, "split", "data.split")
     weight = _optional(table, cfg.weight, "weight", "data.weight")
     group = _group_column(table, cfg)
     said = [table.note] if table.note else []
+    several_each = cfg.task == "multilabel"
+    read = _several if several_each else _one_each
+    table, labels, names, told = read(table, path, cfg)
+    own = cfg.label_columns if several_each and cfg.label_columns else [cfg.label]
+    used = {path, split, *own}
+    return _Listed(
+        table[path],
+        _existing(table[path], cfg),
+        labels,
+        _parts(table, split) if split else [""] * len(labels),
+        np.unique(table[group], return_inverse=True)[1] if group else None,
+        _weights(table, weight) if weight else None,
+        names,
+        {name: cells for name, cells in table.columns.items() if name not in used},
+        [*said, *told],
+    )
+
+
+_Labelled = tuple[Rows, np.ndarray, list[str], list[str]]  # rows, labels, classes, what is said
+
+
+def _one_each(table: Rows, path: str, cfg: Data) -> _Labelled:
+    """The rows that name a class, and its number."""
+    label = _column(table, cfg.label, "data.label")
+    said = []
     if repeated := _repeated(table, path, label):
         said.append(_said(("row says", "rows say"), "again what another says", table, repeated))
         table = table.without(repeated)
@@ -99,21 +125,33 @@ def _listed(table: Rows, cfg: Data) -> _Listed:
         what = f"no '{label}' and {'is' if len(empty) == 1 else 'are'} left out"
         said.append(_said(("row has", "rows have"), what, table, empty))
         table = table.without(empty)
-    files, labels = table[path], [unicodedata.normalize("NFC", text) for text in table[label]]
-    names = _class_names(cfg, labels)
+    labels = [unicodedata.normalize("NFC", text) for text in table[label]]
+    names = _class_names(cfg, set(labels))
     number = {name: i for i, name in enumerate(names)}
-    used = {path, label, split}
-    return _Listed(
-        files,
-        _existing(files, cfg),
-        [number[text] for text in labels],
-        _parts(table, split) if split else [""] * len(files),
-        np.unique(table[group], return_inverse=True)[1] if group else None,
-        _weights(table, weight) if weight else None,
-        names,
-        {name: cells for name, cells in table.columns.items() if name not in used},
-        said,
-    )
+    return table, np.array([number[text] for text in labels], np.int64), names, said
+
+
+def _several(table: Rows, path: str, cfg: Data) -> _Labelled:
+    """A row for each picture, and which of the classes it has."""
+    if cfg.label_columns:
+        heads = [_column(table, name, "data.label_columns") for name in cfg.label_columns]
+        where = printable(table.file)
+        named = several.in_columns({head: table[head] for head in heads}, where)
+        names = list(cfg.class_names or heads)
+    else:
+        cells = table[_column(table, cfg.label, "data.label")]
+        named = several.in_cells(cells, cfg.separator or SEPARATOR)
+        names = _class_names(cfg, {name for some in named for name in some})
+    several.check_names(names)
+    rows, named = several.merged(table[path], named)
+    said = []
+    if others := sorted(set(range(len(table.lines))) - set(rows)):
+        said.append(_said(("row is", "rows are"), "of a picture named before", table, others))
+        table = table.without(others)
+    if empty := [row for row, some in enumerate(named) if not some]:
+        what = "no class: taken as pictures that have none"
+        said.append(_said(("row has", "rows have"), what, table, empty))
+    return table, several.matrix(named, names), names, said
 
 
 # ---------------------------------------------------------------- columns
@@ -155,9 +193,8 @@ def _repeated(table: Rows, path: str, label: str) -> list[int]:
     return repeated
 
 
-def _class_names(cfg: Data, labels: Sequence[str]) -> list[str]:
-    """The names that are set, or the labels, sorted."""
-    found = set(labels)
+def _class_names(cfg: Data, found: set[str]) -> list[str]:
+    """The names that are set, or the labels that were found, sorted."""
     if cfg.class_names is None:
         return sorted(found)
     unknown = sorted(found - set(cfg.class_names))
