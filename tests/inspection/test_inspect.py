@@ -124,3 +124,55 @@ def test_labels_that_were_flipped_are_doubted_first(
     answer = tlbench("inspect", *words)
     assert answer.code == 2
     assert "pip install 'tlbench[inspect]'" in answer.error_lines[-1]
+
+
+def test_what_the_network_sees_alike_is_told_where_nothing_else_tells_it(
+    tlbench: Command, tmp_path: Path
+) -> None:
+    """What was moved by whole strides looks unlike itself, but pooled features do not notice."""
+    pytest.importorskip("cleanlab")
+    rng = np.random.default_rng(0)
+    root = tmp_path / "set"
+    for part, count in (("train", 15), ("test", 5)):
+        for name in ("cat", "dog"):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                texture(rng).save(root / part / name / f"{i}.png")
+    for source, copy in (
+        *(("train/cat/0", "train/cat/moved"), ("train/cat/1", "train/dog/moved")),
+        *(("train/dog/2", "test/dog/moved"), ("test/cat/3", "train/dog/moved too")),
+    ):
+        moved = np.roll(np.asarray(Image.open(root / f"{source}.png")), (8, 8), axis=(0, 1))
+        Image.fromarray(moved).save(root / f"{copy}.png")
+    words = ("data=image_folder", f"data.root={root}", "data.validation=0.2")
+    network = (*BACKBONE, "features.precision=float32")
+    looks = alike(tlbench, *words, out=tmp_path / "looks")
+    assert "moved" not in str(looks)
+    found = alike(tlbench, *words, *network, out=tmp_path / "seen")
+    # The closest come first; of pictures as simple as these others are near, too.
+    classes = found["alike to the network, in another class"]
+    assert set(classes[:4]) == {
+        *("train/cat/1", "train/dog/moved", "test/cat/3", "train/dog/moved too"),
+    }
+    within = [*found["alike to the network, in another split"], *found["alike to the network"]]
+    assert {"train/dog/2", "test/dog/moved", "train/cat/0", "train/cat/moved"} <= set(within)
+    assert "of the usual distance" in (tmp_path / "seen" / "inspect.html").read_text()
+
+
+def alike(tlbench: Command, *words: str, out: Path) -> dict[str, list[str]]:
+    """The pictures of each kind of likeness that an inspection tells of."""
+    answer = tlbench("inspect", *words, "--out", str(out))
+    assert answer.code == 0, answer.err
+    found: dict[str, list[str]] = {}
+    for line in lines(out / "corrections.csv") if (out / "corrections.csv").exists() else []:
+        if line["problem"].startswith("alike"):
+            found.setdefault(line["problem"], []).append(line["path"].removesuffix(".png"))
+    return found
+
+
+def texture(rng: np.random.Generator) -> Image.Image:
+    """32 x 32 gray pixels, and on them, at the upper left, 16 x 16 of patches in colours of their own."""
+    pixels = np.full((32, 32, 3), 128, np.uint8)
+    patches = rng.integers(0, 256, (2, 3))[rng.integers(0, 2, (8, 8))]
+    pixels[4:20, 4:20] = patches.repeat(2, axis=0).repeat(2, axis=1)
+    return Image.fromarray(pixels)

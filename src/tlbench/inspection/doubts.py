@@ -1,8 +1,8 @@
-"""Labels that may be wrong and pictures unlike all others: what a head says that has not seen the picture.
+"""What a network shows of a data set: labels that may be wrong, pictures unlike all others, and some that are alike.
 
-The exact logistic head is solved on the features of all other pictures, part by part, and cleanlab weighs what it says
-against the label (Northcutt et al. 2021, Confident Learning). Pictures that look alike are in one part: a wrong label
-would be confirmed by its own copies.
+A label is doubted by what a head says that has not seen the picture: the exact logistic head is solved on the features
+of all other pictures, part by part, and cleanlab weighs what it says against the label (Northcutt et al. 2021,
+Confident Learning). Pictures that look alike are in one part: a wrong label would be confirmed by its own copies.
 """
 
 import importlib.util
@@ -15,7 +15,9 @@ from tlbench.base.errors import ConfigError
 from tlbench.base.labels import leading, name, several
 from tlbench.config.schema import Config
 from tlbench.data.datasets import SPLITS, Dataset
+from tlbench.data.near import Looks
 from tlbench.features import frozen
+from tlbench.inspection import problems, seen
 from tlbench.inspection.problems import OUTLIER, WRONG, Problem
 from tlbench.networks import classifiers
 from tlbench.networks.hardware import prepare
@@ -40,17 +42,38 @@ def check() -> None:
         )
 
 
-def of_labels(dataset: Dataset, cfg: Config, together: np.ndarray) -> list[Problem]:
-    """Problems that features show; together: (images,) equal for pictures that vouch for each other."""
+def of_network(dataset: Dataset, cfg: Config, looks: Looks, together: np.ndarray) -> list[Problem]:
+    """Problems that features show; together: (images,) equal for pictures that look alike and vouch for each other."""
     machine = prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
     classifier = classifiers.build(cfg, dataset.images.shape, len(dataset.class_names))
     found = frozen.compute(frozen.way(classifier, dataset, cfg, machine), dataset, cfg)
+    with threads.over_blocks():
+        return [
+            *_of_labels(dataset, found, cfg, together),
+            *_alike(dataset, found, looks, together),
+        ]
+
+
+def _of_labels(
+    dataset: Dataset, found: frozen.Features, cfg: Config, together: np.ndarray
+) -> list[Problem]:
     rows = np.sort(np.concatenate([dataset.splits[name] for name in SPLITS]))
     table, labels = taken(found.views[0], found.position[rows]), dataset.labels[rows]
-    with threads.over_blocks():
-        strength = _strength(dataset, found, cfg)
-        shares = out_of_fold(table, labels, len(dataset.class_names), together[rows], cfg, strength)
+    strength = _strength(dataset, found, cfg)
+    shares = out_of_fold(table, labels, len(dataset.class_names), together[rows], cfg, strength)
     return [*_wrong(dataset, rows, shares), *_outliers(rows, np.asarray(table[:]))]
+
+
+def _alike(
+    dataset: Dataset, found: frozen.Features, looks: Looks, together: np.ndarray
+) -> list[Problem]:
+    """Pairs that the network sees alike and that do not look alike, nor show too little."""
+    log.info("Looking for pictures that the network sees alike")
+    rows = np.flatnonzero((found.position >= 0) & ~looks.flat)
+    splits = [np.flatnonzero(np.isin(rows, dataset.splits[name])) for name in SPLITS]
+    pairs = seen.pairs(taken(found.views[0], found.position[rows]), splits, together[rows])
+    notes = [f"at {share:.0%} of the usual distance" for share in pairs.share]
+    return problems.of_pairs(dataset, rows[pairs.first], rows[pairs.second], notes)
 
 
 def _strength(dataset: Dataset, found: frozen.Features, cfg: Config) -> list[float]:

@@ -47,7 +47,7 @@ def inspect(cfg: Config, *, doubt: bool) -> Inspection:
     found = problems.of_pictures(dataset, looks, alike)
     if doubt:
         together = groups.tied(len(dataset.images), alike.first, alike.second)
-        found += doubts.of_labels(dataset, cfg, together)
+        found += doubts.of_network(dataset, cfg, looks, together)
     return Inspection(dataset, facts.of(dataset), problems.ordered(found))
 
 

@@ -15,7 +15,13 @@ DARK = 16.0  # of the mean of gray values, 0-255
 EQUAL_OTHER, ALIKE_OTHER = "equal, in another class", "alike, in another class"
 ACROSS, WRONG, OUTLIER = "alike, in another split", "label may be wrong", "unlike all others"
 EQUAL, ALIKE, BLANK, VERY_DARK = "equal", "alike", "blank", "very dark"
-KINDS = (EQUAL_OTHER, ALIKE_OTHER, ACROSS, WRONG, EQUAL, BLANK, VERY_DARK, OUTLIER, ALIKE)
+# By what the network sees, where they do not look alike.
+SEEN = "alike to the network"
+SEEN_OTHER, SEEN_ACROSS = f"{SEEN}, in another class", f"{SEEN}, in another split"
+KINDS = (
+    *(EQUAL_OTHER, ALIKE_OTHER, ACROSS, SEEN_OTHER, SEEN_ACROSS),
+    *(WRONG, EQUAL, BLANK, VERY_DARK, OUTLIER, ALIKE, SEEN),
+)
 
 
 @dataclass(frozen=True)
@@ -61,19 +67,39 @@ def _alike(dataset: Dataset, found: Pairs, rows: np.ndarray) -> Iterator[Problem
     part = groups.tied(len(dataset.images), first, second)[rows]
     turned = set(found.first[found.mirrored]) | set(found.second[found.mirrored])
     unequal = set(found.first[different]) | set(found.second[different])
-    kinds = labels.kinds(dataset.labels)
-    split = {row: name for name, some in dataset.splits.items() for row in some.tolist()}
+    split = _splits(dataset)
     for members in _sets(part, rows):
         if not unequal & set(members):
             continue  # they are equal: said already
         note = "some are mirrored" if turned & set(members) else ""
-        nothing = ("",) * len(members)
-        if len(set(kinds[list(members)])) > 1:
-            yield Problem(ALIKE_OTHER, members, nothing, note)
-        elif len({split[row] for row in members}) > 1:
-            yield Problem(ACROSS, members, nothing, note)
-        else:
-            yield Problem(ALIKE, members, nothing, note)
+        kind = _where(dataset, split, members, (ALIKE_OTHER, ACROSS, ALIKE))
+        yield Problem(kind, members, ("",) * len(members), note)
+
+
+def of_pairs(
+    dataset: Dataset, first: np.ndarray, second: np.ndarray, notes: Sequence[str]
+) -> list[Problem]:
+    """Pairs of pictures that a network sees alike, (pairs,) rows each, with what is said of each pair."""
+    split, kinds = _splits(dataset), (SEEN_OTHER, SEEN_ACROSS, SEEN)
+    return [
+        Problem(_where(dataset, split, pair, kinds), pair, ("", ""), note)
+        for pair, note in zip(zip(first.tolist(), second.tolist(), strict=True), notes, strict=True)
+    ]
+
+
+def _splits(dataset: Dataset) -> dict[int, str]:
+    """The split of each row that is in one."""
+    return {row: name for name, some in dataset.splits.items() for row in some.tolist()}
+
+
+def _where(
+    dataset: Dataset, split: dict[int, str], members: tuple[int, ...], kinds: tuple[str, str, str]
+) -> str:
+    """Of three kinds the one for pictures of several classes, of several splits, or of neither."""
+    across, apart, inside = kinds
+    if len({dataset.label(row) for row in members}) > 1:
+        return across
+    return apart if len({split[row] for row in members}) > 1 else inside
 
 
 def _sets(numbers: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, ...]]:

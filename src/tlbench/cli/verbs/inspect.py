@@ -69,9 +69,10 @@ def _parser() -> Parser:
         "inspect",
         "Say what a data set holds (classes, splits, sizes, colour modes) and what is wrong\n"
         "with it: pictures that cannot be read, are blank or dark, equal or alike, within\n"
-        "and across splits and classes. With backbone=...: labels that may be wrong, and\n"
-        "pictures unlike all others (the inspect extra). Writes a page with thumbnails and\n"
-        "corrections.csv, which data.corrections=... obeys once you have filled it in.",
+        "and across splits and classes. With backbone=...: labels that may be wrong,\n"
+        "pictures unlike all others, and pairs that are alike to the network alone (the\n"
+        "inspect extra). Writes a page with thumbnails and corrections.csv, which\n"
+        "data.corrections=... obeys once you have filled it in.",
         example=f"{EXAMPLE}\ntlbench inspect data=table data.table=labels.csv backbone=mobilenetv3",
     )
     parser.add_argument(
