@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import TINY, Answer, resize_to
+from helpers import TINY, Answer, make_config, resize_to
 from tlbench.base.errors import DataError
-from tlbench.data import decoding, images, known, pictures
+from tlbench.data import datasets, decoding, images, known, near, pictures
 from tlbench.data.images import FileImages
+from tlbench.data.near import Looks
 
 INDEX = "index"
 NO_MEMORY, ALL = 0, 1e9
@@ -333,6 +334,76 @@ def test_an_index_of_the_most_rows_forgets_the_oldest(
     assert opened == ["0.png"]
 
 
+# ---------------------------------------------------------------- what pictures look like
+
+
+def same(one: Looks, other: Looks) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("waves", "flat", "brightness")
+    )
+
+
+def test_a_second_start_looks_at_no_picture_that_is_what_it_was(
+    paths: list[Path], opened: list[str]
+) -> None:
+    first = near.looks(read(paths)[0])
+    opened.clear()
+    assert same(near.looks(read(paths)[0]), first)
+    assert opened == []
+    put(paths[1], seed=77)
+    put(Path("photos", "5.png"), seed=5)
+    more = [*paths, Path("photos", "5.png")]
+    again = near.looks(read(more)[0])
+    assert sorted(opened) == ["1.png", "1.png", "5.png", "5.png"]  # to read it, and to look at it
+    assert same(again, near.looks(images.read(more, resize_to(8), NO_MEMORY)[0]))
+    assert not np.array_equal(again.waves[1], first.waves[1])
+
+
+def test_a_look_goes_with_the_picture_and_not_with_its_place(
+    paths: list[Path], opened: list[str]
+) -> None:
+    first = near.looks(read(paths)[0])
+    paths[3].rename("photos/moved.png")
+    table, _, _ = read([Path("photos", "moved.png"), paths[0]])
+    opened.clear()
+    assert np.array_equal(near.looks(table).waves, first.waves[[3, 0]])
+    assert opened == []
+
+
+def test_looks_of_another_decoder_or_in_a_damaged_file_are_made_anew(
+    paths: list[Path],
+    opened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = near.looks(read(paths)[0])
+    file = Path(INDEX, known.LOOKS)
+    file.write_bytes(file.read_bytes()[:-1])
+    opened.clear()
+    assert same(near.looks(read(paths)[0]), first)
+    assert len(opened) == 5
+    assert "is damaged: they are read again" in caplog.text
+    monkeypatch.setattr(near, "VERSION", 99)
+    near.looks(read(paths)[0])
+    assert len(opened) == 10
+    monkeypatch.setattr(decoding, "DECODING", 99)
+    near.looks(read(paths)[0])
+    assert len(opened) == 20
+
+
+def test_near_duplicates_are_kept_together_without_a_picture_opened(
+    photos: Path, opened: list[str]
+) -> None:
+    words = ("data=image_folder", f"data.root={photos}", f"data.index={INDEX}")
+    cfg = make_config(*words, "data.duplicates=near", "data.memory_limit_gb=0").data
+    first = datasets.load(cfg, resize_to(8))
+    assert len(opened) == 2 * len(first.images)
+    opened.clear()
+    assert datasets.load(cfg, resize_to(8)).sha256 == first.sha256
+    assert opened == []
+
+
 def test_a_run_on_features_that_were_found_opens_no_picture(
     tlbench: Callable[..., Answer], photos: Path, opened: list[str]
 ) -> None:
@@ -360,7 +431,8 @@ def test_the_cache_tells_of_the_index_and_clears_it(
     tlbench: Callable[..., Answer], paths: list[Path]
 ) -> None:
     folder = Path("cache", "index")
-    images.read(paths, resize_to(8), NO_MEMORY, index=str(folder))
+    near.looks(images.read(paths, resize_to(8), NO_MEMORY, index=str(folder))[0])
+    assert len(list(folder.iterdir())) == 2
     assert "5 pictures are known in" in tlbench("cache").out
     assert "known" not in tlbench("cache", "--folder", "elsewhere").out
     assert "0 pictures are known in" in tlbench("cache", "--clear").out

@@ -1,9 +1,10 @@
 """Which picture files were read before and have not changed since, so that no start reads them again.
 
-One file in the folder data.index: a checksum, then a row for each picture. A row's key is a digest of where the
+Files in the folder data.index, each a checksum, then a row for each picture. A row's key is a digest of where the
 picture lies, of its size and times, and of what reads it, so that a row is true for ever: those of every data set
 and every version of Pillow lie together, and whoever reads pictures only adds to them. A picture that cannot be
-read has no row. It is tried again at each start, in the words of today's decoder.
+read has no row. It is tried again at each start, in the words of today's decoder. What a picture looks like (see
+`near`) is in a file of its own, by the digest of its content.
 
 As git does, a file is not trusted that changed so shortly before that it may change again within the same tick
 of a coarse clock. That a known picture still is what it was is checked when it is decoded.
@@ -17,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from tlbench.base.errors import RunError
 from tlbench.base.files import atomic, opened, remove_temporaries
 from tlbench.base.locks import held
 
-NAME = "tlbench-pictures.rows"
+NAME, LOOKS = "tlbench-pictures.rows", "tlbench-looks.rows"
 # plain: whether the picture has hardly any contrast.
 ROW = np.dtype([("key", "V16"), ("id", "S16"), ("plain", "?")])
 MOST_ROWS = 2**22  # 132 MiB; beyond them the oldest go
@@ -33,6 +35,52 @@ COARSE_NS = 2 * 10**9  # the coarsest clock of a file system's, FAT's
 SECONDS = 30.0  # at most so much reading is lost to a kill
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file of rows with a `key` each, that whoever reads pictures adds to; most: beyond them the oldest go."""
+
+    file: Path
+    row: np.dtype[Any]
+    most: int
+
+    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A row for each key, and whether the file has it: else all but the key is zero; (keys,) each."""
+        rows, kept = np.zeros(len(keys), self.row), self.all()
+        rows["key"] = keys
+        places = dict(zip(kept["key"].tolist(), range(len(kept)), strict=True))
+        at = np.array([places.get(key, -1) for key in rows["key"].tolist()], np.int64)
+        rows[at >= 0] = kept[at[at >= 0]]
+        return rows, at >= 0
+
+    def all(self) -> np.ndarray:
+        """The rows in the file; none where it is missing or damaged."""
+        try:
+            with opened(self.file) as source:
+                content = source.read(DIGEST_BYTES + self.most * self.row.itemsize + 1)
+        except OSError:
+            return np.empty(0, self.row)
+        digest, rows = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if len(rows) % self.row.itemsize == 0 and _digest(rows) == digest:
+            return np.frombuffer(rows, self.row)
+        log.warning("The index of pictures %s is damaged: they are read again", self.file)
+        forget(self.file)
+        return np.empty(0, self.row)
+
+    def add(self, new: np.ndarray) -> None:
+        """Write further rows; where that cannot be, their pictures are read again at the next start."""
+        lock = self.file.with_suffix(".lock")
+        with contextlib.suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(self.file.parent, age=3600)
+            with held(lock, wait=True, doing="keeps what it read"), atomic(self.file) as temporary:
+                rows = np.concatenate([self.all(), new])[-self.most :].tobytes()
+                temporary.write_bytes(_digest(rows) + rows)
+
+
+def _pictures(folder: Path) -> Kept:
+    return Kept(folder / NAME, ROW, MOST_ROWS)
 
 
 @dataclass
@@ -51,12 +99,9 @@ class Known:
         rows, no = np.zeros(len(paths), ROW), np.zeros(len(paths), bool)
         if folder is None:
             return cls(None, rows, no, no.copy())
-        rows["key"], settled = _keys(paths, way)
-        found = _rows(folder / NAME)
-        places = dict(zip(found["key"].tolist(), range(len(found)), strict=True))
-        at = np.array([places.get(key, -1) for key in rows["key"].tolist()], np.int64)
-        there = settled & (at >= 0)
-        rows[there] = found[at[there]]
+        keys, settled = _keys(paths, way)
+        rows, found = _pictures(folder).find(keys)
+        there = settled & found
         return cls(folder / NAME, rows, there, settled & ~there)
 
     def add(self, place: int, digest: bytes, *, plain: bool) -> None:
@@ -70,17 +115,11 @@ class Known:
             self.keep()
 
     def keep(self) -> None:
-        """Write what is new; where that cannot be, the pictures are read again at the next start."""
+        """Write what is new."""
         new = self.there & self.to_keep
         if self.file is None or not new.any():
             return
-        lock = self.file.with_suffix(".lock")
-        with contextlib.suppress(OSError):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            remove_temporaries(self.file.parent, age=3600)
-            with held(lock, wait=True, doing="keeps what it read"), atomic(self.file) as temporary:
-                rows = np.concatenate([_rows(self.file), self.rows[new]])[-MOST_ROWS:].tobytes()
-                temporary.write_bytes(_digest(rows) + rows)
+        _pictures(self.file.parent).add(self.rows[new])
         self.to_keep[new] = False
         self.kept_at = time.monotonic()
 
@@ -100,22 +139,6 @@ def _keys(paths: Sequence[Path], way: str) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(keys, "V16"), settled
 
 
-def _rows(file: Path) -> np.ndarray:
-    """The rows in a file; none where it is missing or damaged."""
-    most = DIGEST_BYTES + MOST_ROWS * ROW.itemsize
-    try:
-        with opened(file) as source:
-            content = source.read(most + 1)
-    except OSError:
-        return np.empty(0, ROW)
-    digest, rows = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-    if len(rows) % ROW.itemsize == 0 and _digest(rows) == digest:
-        return np.frombuffer(rows, ROW)
-    log.warning("The index of pictures %s is damaged: they are read again", file)
-    forget(file)
-    return np.empty(0, ROW)
-
-
 def _digest(rows: bytes) -> bytes:
     return hashlib.blake2b(rows, digest_size=DIGEST_BYTES).digest()
 
@@ -132,12 +155,13 @@ def forget(file: Path | None) -> None:
 
 def count(folder: Path) -> int:
     """How many pictures are known there."""
-    return len(_rows(folder / NAME))
+    return len(_pictures(folder).all())
 
 
 def clear(folder: Path) -> None:
-    """Forget every picture. Raises RunError where the file cannot be removed."""
+    """Forget every picture. Raises RunError where a file cannot be removed."""
     try:
-        (folder / NAME).unlink(missing_ok=True)
+        for name in (NAME, LOOKS):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{error.filename} cannot be removed ({error.strerror}).") from error

@@ -5,6 +5,7 @@ high they are: that of their gradients, so that a bright background does not mak
 sign of every odd frequency across, so mirrored copies cost one product more.
 """
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from tlbench.data.images import FileImages, Images
+from tlbench.data.known import DIGEST_BYTES, LOOKS, Kept
 from tlbench.data.resize import Resize
 
 SIDE, FREQUENCIES = 64, 16
@@ -20,6 +22,12 @@ ALIKE = 0.97  # correlation from which on pictures are alike
 FLAT = 2.0  # standard deviation of gray values, 0-255, below which a picture shows too little to be like another
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 BATCH, BLOCK = 256, 2**22  # images read at once; pairs compared at once
+MOST_LOOKS = 2**17  # that data.index keeps, 131 MiB
+LOOK = np.dtype(
+    [("key", "V16"), ("waves", "f4", (FREQUENCIES**2,)), ("flat", "?"), ("brightness", "f4")]
+)
+# Raised whenever the same pixels come to another look: those that are kept are then made anew.
+VERSION = 1
 ACROSS = np.where(np.arange(FREQUENCIES) % 2, -1, 1).astype(np.float32)
 
 
@@ -41,15 +49,45 @@ class Looks:
 
 
 def looks(images: Images) -> Looks:
-    """The look of every image of a table. Raises DataError where one cannot be read any more."""
+    """The look of every image of a table; those of files are kept beside the index that knows these.
+
+    Raises DataError where one cannot be read any more.
+    """
     small = Resize(SIDE, "stretch", "bilinear")
     table = images.at(small) if isinstance(images, FileImages) else images
-    parts = [_look(_gray(table.batch(rows))) for rows in _batches(len(table))]
-    return Looks(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    kept, found, there = _kept(table)
+    new = np.flatnonzero(~there)
+    done = 0
+    try:
+        for rows in _batches(new):
+            for name, values in zip(
+                ("waves", "flat", "brightness"), _look(_gray(table.batch(rows))), strict=True
+            ):
+                found[name][rows] = values
+            done += len(rows)
+    finally:
+        if kept and done:
+            kept.add(found[new[:done]])
+    waves = np.ascontiguousarray(found["waves"])  # products of rows that are apart are slow
+    return Looks(waves, found["flat"], found["brightness"])
 
 
-def _batches(count: int) -> Iterator[np.ndarray]:
-    return (np.arange(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
+def _kept(table: Images) -> tuple[Kept | None, np.ndarray, np.ndarray]:
+    """Where looks are kept, if anywhere; a row for each image, and which of them were found there."""
+    if not isinstance(table, FileImages) or table.index is None:
+        return None, np.zeros(len(table), LOOK), np.zeros(len(table), bool)
+    way = hashlib.blake2b(f"look {VERSION}, {table.decoding}".encode(), digest_size=DIGEST_BYTES)
+    keys = bytearray()
+    for content in table.ids.view(f"V{DIGEST_BYTES}").tolist():
+        digest = way.copy()
+        digest.update(content)
+        keys += digest.digest()
+    kept = Kept(table.index.with_name(LOOKS), LOOK, MOST_LOOKS)
+    return kept, *kept.find(np.frombuffer(keys, f"V{DIGEST_BYTES}"))
+
+
+def _batches(rows: np.ndarray) -> Iterator[np.ndarray]:
+    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
 def _gray(pixels: np.ndarray) -> np.ndarray:
