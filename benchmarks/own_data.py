@@ -28,7 +28,7 @@ from tlbench.inspection import inspect, seen
 from tlbench.inspection.problems import SEEN, WRONG
 from tlbench.inspection.seen import CLOSER
 from tlbench.probing import threads
-from tlbench.report.statistics import wilson
+from tlbench.runs.metrics import wilson
 from work import NETWORKS
 
 COLUMNS = ("trained on", "tested on", "weights", "images", "accuracy", "95 %", "macro F1")

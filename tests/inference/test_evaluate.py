@@ -59,6 +59,8 @@ def test_repeats_the_record(run_copy: Path, capsys: pytest.CaptureFixture[str]) 
     for words in ("accuracy", "top 5", "macro F1", "calibration error", "superclass accuracy"):
         assert words in out
     found = json.loads((run_copy / "evaluation" / "evaluation.json").read_text())
+    entry = found["per_class"]["3"]
+    assert entry["recall_interval"] == pytest.approx([surely.low, surely.high], abs=1e-6)
     recorded = json.loads((run_copy / "metrics.json").read_text())
     for name in ("evaluation", "macro_f1", "top5_accuracy", "test_images"):
         assert found[name] == pytest.approx(recorded[name], abs=1e-6)

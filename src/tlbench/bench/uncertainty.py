@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlbench.report.statistics import mcnemar, wilson
+from tlbench.report.statistics import mcnemar
+from tlbench.runs.metrics import wilson
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from tlbench.report import charts, comparison, tables
 from tlbench.report.comparison import Comparison
 from tlbench.report.html import chip, document, grid, note, text
 from tlbench.report.rows import Row
-from tlbench.report.statistics import wilson
 from tlbench.report.tables import Column
 from tlbench.runs import metrics, plots
 from tlbench.runs.layout import CURVES_OF_HISTORY
+from tlbench.runs.metrics import wilson
 from tlbench.runs.published import FIGURES as PUBLISHED
 from tlbench.runs.published import TOLERANCE
 from tlbench.runs.results import Result, is_number

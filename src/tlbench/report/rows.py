@@ -12,8 +12,8 @@ from tlbench.base.errors import ConfigError, suggest
 from tlbench.config import names
 from tlbench.config.identity import FOLD, SEED, counts
 from tlbench.config.words import expanded
-from tlbench.report.statistics import wilson
 from tlbench.runs import metrics, published
+from tlbench.runs.metrics import wilson
 from tlbench.runs.results import FIGURES, Result
 
 MORE_IS_BETTER = (

@@ -4,6 +4,7 @@ labels: (images,) in 0 to classes-1, probabilities: (images, classes), rows that
 several classes, both as `runs/multilabel` has them, and thresholds: (classes,), None: one half for each.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from tlbench.base.labels import several
 from tlbench.runs import multilabel
 
 CALIBRATION_BINS = 15
+Z = 1.959964  # of the normal distribution, for 95 %
 UNEVEN = (
     1.5  # times as many test images of one class as of another: accuracy alone then says too little
 )
@@ -54,7 +56,7 @@ def metrics(
     `evaluation` is the accuracy, `evaluation_loss` the mean cross-entropy in nats; `top5_accuracy` is
     there from six classes on, as it says nothing below; `balanced_accuracy` and `macro_f1` are means of recall
     and F1 over the classes that have images; per-class figures are None where a class has no images or no
-    predictions.
+    predictions; recall has its 95 % interval beside it.
     """
     if several(labels):
         chosen = _chosen(labels, thresholds)
@@ -78,12 +80,20 @@ def metrics(
             name: {
                 "precision": _number(precision[i]),
                 "recall": _number(recall[i]),
+                "recall_interval": list(wilson(recall[i], support[i])) if support[i] else None,
                 "f1": _number(f1[i]),
                 "images": int(support[i]),
             }
             for i, name in enumerate(class_names)
         },
     }
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a share of n trials, 95 %."""
+    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def uneven(per_class: Any) -> bool:

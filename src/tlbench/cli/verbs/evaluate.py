@@ -100,7 +100,6 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
     """Classes with the least F1 first; those without test images are left out."""
     from tlbench.base.columns import Column, FittedTable
     from tlbench.report import tables
-    from tlbench.report.statistics import wilson
 
     tested = [(name, c) for name, c in per_class.items() if c["images"]]
     tested.sort(key=lambda item: item[1]["f1"] or 0.0)
@@ -121,7 +120,7 @@ def _classes_table(per_class: dict[str, dict[str, Any]]) -> Any:
     rows = []
     for name, c in tested[:SHOWN_CLASSES]:
         figures = ("-" if c[k] is None else f"{c[k]:.4f}" for k in keys)
-        surely = tables.bounds(wilson(c["recall"], c["images"]))
+        surely = tables.bounds(c["recall_interval"])
         rows.append([printable(name), *figures, surely, f"{c['images']:,}"])
     return FittedTable(columns, rows, title="classes, the worst first", caption=caption)
 
