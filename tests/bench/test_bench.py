@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,15 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 import processes
 from helpers import SMALL, Answer
 from tlbench.base import console
+from tlbench.bench import entries
 from tlbench.bench.settings import Settings
 from tlbench.cli.verbs import bench
 from tlbench.runs.run import Run
@@ -156,6 +160,63 @@ def test_several_data_sets_are_ranked(tlbench: Command, tmp_path: Path, photos: 
         assert done.code == 0, done.err
     sources = {Run.open(Path(f"run{i}")).config().data.source for i in range(2)}
     assert sources == {"digits", "image_folder"}
+
+
+def test_folders_of_one_name_are_told_apart(tlbench: Command, tmp_path: Path, photos: Path) -> None:
+    for place in ("mine/old", "mine/new", "yours/old"):
+        shutil.copytree(photos, tmp_path / place / "photos")
+    roots = ",".join(f"{place}/photos" for place in ("mine/old", "mine/new", "yours/old"))
+    words = ("data=image_folder", f"data.root={roots}", "data.test=0.3", *SHORT[2:])
+    answer = tlbench("bench", *FILE, *words, "--out", "b")
+    assert answer.code == 0, answer.err
+    with (tmp_path / "b" / "bench.csv").open(newline="") as file:
+        rows = [line for line in csv.DictReader(file) if line["kind"] == "pretrained"]
+    assert {row["data"] for row in rows} == {
+        *("mine/old/photos", "new/photos", "yours/old/photos"),
+    }
+    assert {row["row"] for row in rows} == {"small"}
+
+
+@pytest.mark.parametrize(
+    ("places", "labels"),
+    [
+        (["a/photos", "a/photos"], ["photos", "photos"]),
+        (["a/photos", "b/photos", "b/other"], ["a/photos", "b/photos", "other"]),
+        ([None, "a/photos"], ["photos", "a/photos"]),
+        (["photos", "photos/photos"], ["here/photos", "photos/photos"]),
+    ],
+)
+def test_labels_are_no_longer_than_it_takes(places: list[str | None], labels: list[str]) -> None:
+    paths = [None if place is None else Path("/here", place) for place in places]
+    known = [(path.name if path else "photos", path) for path in paths]
+    assert entries.apart(known) == labels
+
+
+def test_images_count_by_their_weights(tlbench: Command, tmp_path: Path) -> None:
+    """Labels that are wrong and count next to nothing hurt no probe but votes."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    table = [("path", "label", "split", "weight")]
+    rng = np.random.default_rng(0)
+    for i in range(160):
+        red, wrong = i % 2 == 1, i < 90 and i % 6 < 3
+        pixels = rng.integers(0, 100, (8, 8, 3))
+        pixels[..., 0 if red else 2] += 150
+        Image.fromarray(pixels.astype(np.uint8)).save(photos / f"{i}.png")
+        split = "train" if i < 100 else "validation" if i < 130 else "test"
+        label = "red" if red != wrong else "blue"
+        table.append((f"photos/{i}.png", label, split, "1e-6" if wrong else "1"))
+    with Path("labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(table)
+    words = (*FILE, "data=table", "data.table=labels.csv", "backbone.image_size=32", *SHORT[2:])
+    found = {}
+    for name, more in (("weighted", ()), ("alike", ("data.weight=null",))):
+        answer = tlbench("bench", *words, *more, "--out", name)
+        assert answer.code == 0, answer.err
+        found[name] = lines(tmp_path / name)["small"]
+    assert float(found["weighted"]["all"]) == 1.0
+    assert float(found["weighted"]["k-NN"]) == float(found["alike"]["k-NN"]) < 1.0
+    assert float(found["alike"]["5-shot"]) < float(found["weighted"]["5-shot"])
 
 
 def test_a_folder_with_a_comma_is_one_folder(

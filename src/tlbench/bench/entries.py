@@ -34,26 +34,49 @@ def entries(words: Sequence[str], settings: Settings, config_dir: str | None) ->
     if not any(word.startswith("backbone=") for word in words):
         words = [f"backbone={','.join(settings.backbones)}", *words]
     choices = [_values(word) for word in words]
+    chosen = [(one, compose([*OWN, *one], config_dir)) for one in itertools.product(*choices)]
+    for _, cfg in chosen:
+        _check(cfg)
+    known = [flat(asdict(cfg)) for _, cfg in chosen]
+    backbones = apart([(names.backbone(one), names.place("backbone.name", one)) for one in known])
+    data = apart([(names.data(one), names.place("data.name", one)) for one in known])
     found = []
-    for chosen in itertools.product(*choices):
-        cfg = compose([*OWN, *chosen], config_dir)
-        if cfg.head.solver != "logistic" or not all(s.frozen for s in cfg.strategy.stages):
-            raise ConfigError(
-                "A bench solves heads of its own on frozen backbones. Leave head=..., trainable=... and strategy=... "
-                "out; head.path.steps=... and its like can be set."
-            )
-        several = [word for word, values in zip(chosen, choices, strict=True) if len(values) > 1]
-        if cfg.loss.class_weights is not None or cfg.data.sampling != "natural":
-            raise ConfigError(
-                "A bench draws as many images of each class as of any other, and counts them alike. Leave "
-                "loss.class_weights=... and data.sampling=... out."
-            )
-        known = flat(asdict(cfg))
-        backbone = _label(names.backbone(known), "backbone.", several)
-        data = _label(names.data(known), "data.", several)
-        typed = [tuple(word for word in chosen if word.startswith(group)) for group in SEVERAL]
-        found.append(Entry(backbone, data, cfg, *typed))
+    for (one, cfg), backbone, data_set in zip(chosen, backbones, data, strict=True):
+        several = [word for word, values in zip(one, choices, strict=True) if len(values) > 1]
+        labelled = _label(backbone, "backbone.", several), _label(data_set, "data.", several)
+        typed = [tuple(word for word in one if word.startswith(group)) for group in SEVERAL]
+        found.append(Entry(*labelled, cfg, *typed))
     return found
+
+
+def _check(cfg: Config) -> None:
+    """Raise ConfigError for what a bench decides itself."""
+    if cfg.head.solver != "logistic" or not all(s.frozen for s in cfg.strategy.stages):
+        raise ConfigError(
+            "A bench solves heads of its own on frozen backbones. Leave head=..., trainable=... and strategy=... "
+            "out; head.path.steps=... and its like can be set."
+        )
+    if cfg.loss.class_weights is not None or cfg.data.sampling != "natural":
+        raise ConfigError(
+            "A bench draws as many images of each class as of any other, and counts them alike. Leave "
+            "loss.class_weights=... and data.sampling=... out."
+        )
+
+
+def apart(known: Sequence[tuple[str, Path | None]]) -> list[str]:
+    """The name of each; where several places have one name, the shortest end of its path that no other has."""
+    found = []
+    for name, place in known:
+        others = {other for one, other in known if one == name} - {place}
+        found.append(
+            _end(place, [(o.parts if o else (name,)) for o in others]) if place and others else name
+        )
+    return found
+
+
+def _end(place: Path, others: Sequence[tuple[str, ...]]) -> str:
+    ends = (place.parts[-depth:] for depth in range(1, len(place.parts) + 1))
+    return "/".join(next(end for end in ends if all(o[-len(end) :] != end for o in others)))
 
 
 def _values(word: str) -> list[str]:
@@ -78,4 +101,4 @@ def _label(name: str, prefix: str, several: Sequence[str]) -> str:
 def _says(name: str, word: str) -> bool:
     """Whether a name is that of the path which a word sets."""
     path = grammar.path_of(word)
-    return name in (path.absolute().name, path.stem)
+    return name == path.stem or f"/{path.absolute().as_posix()}".endswith(f"/{name}")

@@ -162,5 +162,10 @@ def _answers(
 
 
 def _design(table: np.ndarray, position: np.ndarray, dataset: Dataset, split: str) -> Design:
-    rows = position[dataset.splits[split]]
-    return Design([taken(table, rows)], dataset.labels_of(split), len(dataset.class_names))
+    images, weights = dataset.splits[split], dataset.weights
+    return Design(
+        [taken(table, position[images])],
+        dataset.labels_of(split),
+        len(dataset.class_names),
+        weights[images] if split == "train" and weights is not None else None,
+    )

@@ -46,7 +46,10 @@ def answers(
     settings: Settings,
     told: Callable[[float], object] = lambda _: None,
 ) -> Answers:
-    """Answer the test images by every probe; told: the share that is done, as it goes on."""
+    """Answer the test images by every probe; told: the share that is done, as it goes on.
+
+    Training images count by their weights, but for the votes of k-NN, which count alike.
+    """
     answered_right: dict[str, list[np.ndarray]] = {}
     images: dict[str, int] = {}
     drawn = _drawn(leading(train.labels), cfg.seed, settings)
@@ -58,7 +61,8 @@ def answers(
         told(next(done) / (len(drawn) + 3))
 
     def answered(rows: np.ndarray) -> np.ndarray:
-        some = Design([train.tables[0][rows]], train.labels[rows], train.classes)
+        weights = None if train.weights is None else train.weights[rows]
+        some = Design([train.tables[0][rows]], train.labels[rows], train.classes, weights)
         return right(_ridge(some, spectrum.of(some), test, settings), test)
 
     several = threads.each(lambda named: answered(named[1]), drawn)
@@ -81,8 +85,8 @@ def _ridge(train: Design, found: Spectrum, test: Design, settings: Settings) -> 
     strengths = np.geomspace(settings.strongest, settings.weakest, settings.steps).tolist()
     targets = train.one_hot(slice(None)).astype(np.float32)
     scores = ridge.left_out(train, found, strengths)
-    best = int(np.argmin([np.mean((one - targets) ** 2) for one in scores]))
-    head = ridge.solve(train, found, [strengths[best]])[0]
+    errors = [((one - targets) ** 2).mean(axis=1) @ train.shares for one in scores]
+    head = ridge.solve(train, found, [strengths[int(np.argmin(errors))]])[0]
     return all_scores(head.less(0.5 if train.several else 0).scores, test)
 
 

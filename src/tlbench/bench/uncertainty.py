@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlbench.report.statistics import mcnemar
-from tlbench.runs.metrics import wilson
+from tlbench.base.intervals import wilson
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,15 @@ def folder(settings: Mapping[str, Any]) -> str:
     return re.sub(r"[^\w.-]+", "_", f"{backbone(settings)}_{data(settings)}")
 
 
+def place(key: str, settings: Mapping[str, Any]) -> Path | None:
+    """Where what `key` names comes from, "backbone.name" or "data.name"; None where its name says what it is."""
+    found = settings.get(OF_A_FILE.get((key, str(settings.get(key))), ""))
+    return Path(str(found)).absolute() if found else None
+
+
 def _name(key: str, settings: Mapping[str, Any]) -> str:
     name = str(settings.get(key))
-    place = settings.get(OF_A_FILE.get((key, name), ""))
-    if not place:
+    path = place(key, settings)
+    if path is None:
         return name
-    path = Path(str(place))
-    return (path.absolute().name if key == "data.name" and name != "table" else path.stem) or name
+    return (path.name if key == "data.name" and name != "table" else path.stem) or name

@@ -20,7 +20,7 @@ from tlbench.report.rows import Row
 from tlbench.report.tables import Column
 from tlbench.runs import metrics, plots
 from tlbench.runs.layout import CURVES_OF_HISTORY
-from tlbench.runs.metrics import wilson
+from tlbench.base.intervals import wilson
 from tlbench.runs.published import FIGURES as PUBLISHED
 from tlbench.runs.published import TOLERANCE
 from tlbench.runs.results import Result, is_number

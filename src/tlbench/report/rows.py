@@ -13,7 +13,7 @@ from tlbench.config import names
 from tlbench.config.identity import FOLD, SEED, counts
 from tlbench.config.words import expanded
 from tlbench.runs import metrics, published
-from tlbench.runs.metrics import wilson
+from tlbench.base.intervals import wilson
 from tlbench.runs.results import FIGURES, Result
 
 MORE_IS_BETTER = (

@@ -4,18 +4,17 @@ labels: (images,) in 0 to classes-1, probabilities: (images, classes), rows that
 several classes, both as `runs/multilabel` has them, and thresholds: (classes,), None: one half for each.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tlbench.base.errors import ConfigError
+from tlbench.base.intervals import wilson
 from tlbench.base.labels import several
 from tlbench.runs import multilabel
 
 CALIBRATION_BINS = 15
-Z = 1.959964  # of the normal distribution, for 95 %
 UNEVEN = (
     1.5  # times as many test images of one class as of another: accuracy alone then says too little
 )
@@ -87,13 +86,6 @@ def metrics(
             for i, name in enumerate(class_names)
         },
     }
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval (1927) of a share of n trials, 95 %."""
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def uneven(per_class: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tlbench.base.intervals import wilson
+
 HALF = 0.5  # the threshold where none has been chosen
 
 
@@ -64,6 +66,7 @@ def metrics(
             name: {
                 "precision": _number(precision[i]),
                 "recall": _number(recall[i]),
+                "recall_interval": list(wilson(recall[i], support[i])) if support[i] else None,
                 "f1": _number(f1[i]),
                 "average_precision": _number(average[i]),
                 "threshold": float(thresholds[i]),
