@@ -71,6 +71,7 @@ def load(source: DictConfig | dict[str, Any] | Path) -> Config:
     assert isinstance(config, Config)
     config.data.root = _absolute(config.data.root)
     config.data.table = _absolute(config.data.table)
+    config.data.names = _absolute(config.data.names)
     config.data.corrections = _absolute(config.data.corrections)
     config.data.index = _absolute(config.data.index)
     config.features.folder = _absolute(config.features.folder) or ""
@@ -288,6 +289,13 @@ def _check_data(d: Data) -> None:
         _require(bool(d.table), "data.table", d.table, "the file of a table of pictures")
         for name in ("path", "label"):
             _require(bool(getattr(d, name)), f"data.{name}", None, "the name of a column")
+    if d.source == "shards":
+        _require(bool(d.root), "data.root", d.root, "the folder that holds the shards")
+        for name in ("path", "label"):
+            _require(bool(getattr(d, name)), f"data.{name}", None, "auto, or what holds it")
+        for name in ("validation", "test"):  # of a count every new shard would move some
+            by_hash = "a share: shards are split by a hash of the key"
+            _require((getattr(d, name) or 0) < 1, f"data.{name}", getattr(d, name), by_hash)
     fits = 0 <= d.fold < (d.folds or 1)
     _require(
         fits, "data.fold", d.fold, f"0 to {(d.folds or 1) - 1} (data.folds={d.folds or 'null'})"

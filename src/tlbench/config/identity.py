@@ -13,7 +13,7 @@ from tlbench.config.schema import Config
 # alone are the same run. What lies there is told by digests, in the manifest.
 CARRIED_OUT = (
     *("n_jobs", "published", "resume", "tracker"),
-    *("data.root", "data.table", "data.memory_limit_gb", "data.index"),
+    *("data.root", "data.table", "data.names", "data.memory_limit_gb", "data.index"),
     *("features.folder", "features.limit_gb", "features.memory_limit_gb", "features.batch_size"),
     "backbone.licence",
 )

@@ -68,9 +68,9 @@ def _to_index(tree: Tree) -> None:
 
 
 def _to_tasks(tree: Tree) -> None:
-    """4 -> 5: an image had one class."""
+    """4 -> 5: an image had one class, and class names stood in no file."""
     if isinstance(data := tree.get("data"), dict):
-        data |= {"task": "multiclass", "separator": None, "label_columns": None}
+        data |= {"task": "multiclass", "separator": None, "label_columns": None, "names": None}
 
 
 # By the format they begin from; the changes of one step are of different settings, so their order is free.

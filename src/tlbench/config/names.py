@@ -9,6 +9,7 @@ from typing import Any
 OF_A_FILE = {
     ("backbone.name", "file"): "backbone.weights",
     ("data.name", "image_folder"): "data.root",
+    ("data.name", "shards"): "data.root",
     ("data.name", "table"): "data.table",
 }
 

@@ -89,6 +89,7 @@ class Data:
     root: str | None
     image_size: int | None
     class_names: list[str] | None
+    names: str | None
     superclasses: dict[str, list[str]] | None
     sampling: str
     validation: float

@@ -26,6 +26,7 @@ VARIED = (
     "data.root",
     "data.table",
     "data.corrections",
+    "data.names",
     "backbone.weights",
     "features.folder",
     *TEXTS,

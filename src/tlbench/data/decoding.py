@@ -22,6 +22,7 @@ from tlbench.base.errors import DataError
 from tlbench.base.muted import no_warnings
 from tlbench.base.text import printable
 from tlbench.data import pictures
+from tlbench.data.pictures import Place
 from tlbench.data.resize import Resize
 
 # Raised whenever the same file comes to other pixels: cached features are then made anew.
@@ -54,7 +55,7 @@ def decode(path: Path, resize: Resize) -> np.ndarray:
     return decoded(path, pictures.content(path), resize)
 
 
-def decoded(path: Path, content: bytes, resize: Resize) -> np.ndarray:
+def decoded(path: Place, content: bytes, resize: Resize) -> np.ndarray:
     """As `decode`, of the bytes of a file; path: for what is said of it."""
     try:
         # Pillow warns of odd metadata: the pixels are what counts.

@@ -17,35 +17,42 @@ def of(cfg: Data, loaded: Contents) -> np.ndarray | None:
     An image whose path the pattern does not fit is a group by itself. None where no group is asked for. Raises
     DataError for a pattern that cannot be used, or fits nothing.
     """
-    if loaded.groups is not None or cfg.group in (None, "auto"):
+    if loaded.groups is not None or (names := named(cfg, loaded)) is None:
         return loaded.groups
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] for name in names])
+
+
+def named(cfg: Data, loaded: Contents) -> list[tuple[str, ...]] | None:
+    """("group", its name...) by the pattern on each image's path, or ("image", its path); None without a pattern."""
+    if cfg.group in (None, "auto"):
+        return None
     if loaded.files is None:
         raise DataError(
             f"data.group={cfg.group} is of no use: the images of {cfg.name} have no paths. Set data.group=null"
         )
-    pattern = _compiled(str(cfg.group))
+    held = "group's name, such as '(patient\\d+)_', or a column of a table"
+    pattern = compiled("data.group", str(cfg.group), held)
     found = [pattern.search(file) for file in loaded.files]
     if not any(found):
         raise DataError(
             f"data.group={cfg.group} fits none of {len(found):,} paths, such as {printable(loaded.files[0])}."
         )
-    names = [
+    return [
         ("group", *match.groups()) if match else ("image", file)
         for match, file in zip(found, loaded.files, strict=True)
     ]
-    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    return np.array([number[name] for name in names])
 
 
-def _compiled(text: str) -> re.Pattern[str]:
+def compiled(setting: str, text: str, held: str) -> re.Pattern[str]:
+    """A pattern on paths, with brackets; held: what they hold. Raises DataError for what is none."""
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise DataError(f"data.group={text} is no pattern: {error}.") from error
+        raise DataError(f"{setting}={text} is no pattern: {error}.") from error
     if not pattern.groups:
         raise DataError(
-            f"data.group={text} has no brackets. Expected a pattern on the path whose brackets hold the group's name, "
-            "such as '(patient\\d+)_', or a column of a table."
+            f"{setting}={text} has no brackets. Expected a pattern on the path whose brackets hold the {held}."
         )
     return pattern
 

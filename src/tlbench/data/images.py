@@ -21,6 +21,7 @@ from tlbench.base.errors import DataError
 from tlbench.base.text import printable
 from tlbench.data import decoding, known, pictures
 from tlbench.data.known import DIGEST_BYTES, Known
+from tlbench.data.pictures import Place
 from tlbench.data.resize import Resize
 
 FEWEST_SHADES = 4  # between a picture's darkest and lightest value, of 255
@@ -108,7 +109,7 @@ class FileImages:
     A file that has changed or gone since its digest was taken raises DataError when it is decoded.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[Place]
     ids: np.ndarray
     resize: Resize
     held: Held | None = None
@@ -180,7 +181,7 @@ def _each(
 
 
 def read(
-    paths: Sequence[Path], resize: Resize, memory_limit_bytes: float, *, index: str | None = None
+    paths: Sequence[Place], resize: Resize, memory_limit_bytes: float, *, index: str | None = None
 ) -> tuple[FileImages, np.ndarray, list[str]]:
     """Image files as a table, which of the paths are in it, and a line for each that is not.
 

@@ -11,6 +11,7 @@ of a coarse clock. That a known picture still is what it was is checked when it 
 """
 
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -25,10 +26,12 @@ import numpy as np
 from tlbench.base.errors import RunError
 from tlbench.base.files import atomic, opened, remove_temporaries
 from tlbench.base.locks import held
+from tlbench.data.pictures import Member, Place
 
 NAME, LOOKS = "tlbench-pictures.rows", "tlbench-looks.rows"
 # plain: whether the picture has hardly any contrast.
 ROW = np.dtype([("key", "V16"), ("id", "S16"), ("plain", "?")])
+SHARDS = "tlbench-shard-*.json"  # beside it: what each shard holds, see `shards`
 MOST_ROWS = 2**22  # 132 MiB; beyond them the oldest go
 DIGEST_BYTES = 16
 COARSE_NS = 2 * 10**9  # the coarsest clock of a file system's, FAT's
@@ -94,7 +97,7 @@ class Known:
     kept_at: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, paths: Sequence[Path], folder: Path | None, way: str) -> "Known":
+    def of(cls, paths: Sequence[Place], folder: Path | None, way: str) -> "Known":
         """What earlier starts left in a folder. way: all but the files that decides whether they can be read."""
         rows, no = np.zeros(len(paths), ROW), np.zeros(len(paths), bool)
         if folder is None:
@@ -124,17 +127,27 @@ class Known:
         self.kept_at = time.monotonic()
 
 
-def _keys(paths: Sequence[Path], way: str) -> tuple[np.ndarray, np.ndarray]:
-    """A key for each file, and whether its last change is long enough ago to be told from the next."""
-    base, now = hashlib.blake2b(way.encode(), digest_size=DIGEST_BYTES), time.time_ns()
+def stamp(file: Path) -> tuple[bytes, bool]:
+    """A file's path, size and times, and whether its last change is long enough ago to be told from the next."""
+    about, now = file.stat(), time.time_ns()
+    times = (about.st_mtime_ns, about.st_ctime_ns)
+    settled = all(abs(now - moment) >= COARSE_NS for moment in times)
+    return b"%d %d %d " % (about.st_size, *times) + os.fsencode(file.absolute()), settled
+
+
+def _keys(paths: Sequence[Place], way: str) -> tuple[np.ndarray, np.ndarray]:
+    """A key for each picture, and whether its file has settled."""
+    base = hashlib.blake2b(way.encode(), digest_size=DIGEST_BYTES)
+    stamped = functools.cache(stamp)  # one file may hold many
     keys, settled = bytearray(), np.zeros(len(paths), bool)
     for place, path in enumerate(paths):
         digest = base.copy()
         with contextlib.suppress(OSError):  # whoever reads it will say so
-            about = path.stat()
-            times = (about.st_mtime_ns, about.st_ctime_ns)
-            settled[place] = all(abs(now - moment) >= COARSE_NS for moment in times)
-            digest.update(b"%d %d %d " % (about.st_size, *times) + os.fsencode(path.absolute()))
+            file, within = path, b""
+            if isinstance(path, Member):
+                file, within = path.file, b"\0%d %d" % (path.offset, path.length)
+            told, settled[place] = stamped(file)
+            digest.update(told + within)
         keys += digest.digest()
     return np.frombuffer(keys, "V16"), settled
 
@@ -144,10 +157,10 @@ def _digest(rows: bytes) -> bytes:
 
 
 def forget(file: Path | None) -> None:
-    """Remove an index that was proved wrong, where that can be."""
-    if file:
+    """Remove an index that was proved wrong, and what is known of shards, where that can be."""
+    for wrong in (file, *file.parent.glob(SHARDS)) if file else ():
         with contextlib.suppress(OSError):
-            file.unlink()
+            wrong.unlink()
 
 
 # ---------------------------------------------------------------- housekeeping
@@ -159,9 +172,9 @@ def count(folder: Path) -> int:
 
 
 def clear(folder: Path) -> None:
-    """Forget every picture. Raises RunError where a file cannot be removed."""
+    """Forget every picture and shard. Raises RunError where a file cannot be removed."""
     try:
-        for name in (NAME, LOOKS):
-            (folder / name).unlink(missing_ok=True)
+        for file in (folder / NAME, folder / LOOKS, *folder.glob(SHARDS)):
+            file.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{error.filename} cannot be removed ({error.strerror}).") from error

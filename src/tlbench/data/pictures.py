@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from tlbench.base.errors import DataError
+from tlbench.base.files import opened
 from tlbench.base.muted import no_warnings
 from tlbench.base.text import printable
 from tlbench.runs import layout
@@ -59,6 +60,22 @@ SYSTEM_NAMES = frozenset(
 MOST_BYTES = 2**30
 # From here on a file is read whole only when its beginning is that of a picture.
 LARGE_BYTES = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A picture that lies within a larger file: `length` bytes from `offset` on; name: what it is called in there."""
+
+    file: Path
+    name: str
+    offset: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.name}"
+
+
+Place = Path | Member  # where the bytes of a picture are
 
 
 @dataclass
@@ -268,17 +285,33 @@ def unknown(content: bytes) -> str:
     return "in no format known here"
 
 
-def content(path: Path) -> bytes:
-    """All bytes of a picture file. Raises DataError when it cannot be read, never ends or is too large."""
+def content(path: Place) -> bytes:
+    """All bytes of a picture. Raises DataError when it cannot be read, never ends or is too large."""
     try:
+        if isinstance(path, Member):
+            return _within(path)
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
             raise DataError(f"{printable(path)}: not a file.")
         if about.st_size > LARGE_BYTES and not recognised(path):
             raise DataError(f"{printable(path)}: not a readable image (in no format known here).")
-        if about.st_size > MOST_BYTES:
-            size = f"{about.st_size / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}"
-            raise DataError(f"{printable(path)}: not a readable image ({size}).")
+        _refuse_huge(path, about.st_size)
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{printable(path)} cannot be read ({error.strerror}).") from error
+
+
+def _within(member: Member) -> bytes:
+    _refuse_huge(member, member.length)
+    with opened(member.file) as file:
+        file.seek(member.offset)
+        found = file.read(member.length)
+    if len(found) < member.length:
+        raise DataError(f"{printable(member)}: the file ends before the picture does.")
+    return found
+
+
+def _refuse_huge(place: Place, length: int) -> None:
+    if length > MOST_BYTES:
+        size = f"{length / 2**30:.1f} GiB, more than {MOST_BYTES / 2**30:.0f}"
+        raise DataError(f"{printable(place)}: not a readable image ({size}).")

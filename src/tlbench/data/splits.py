@@ -10,18 +10,20 @@ from tlbench.base import labels
 from tlbench.base.errors import DataError
 from tlbench.base.text import counted
 from tlbench.config.schema import Data
-from tlbench.data import groups, several
+from tlbench.data import groups, keyed, several
 from tlbench.data.sources import Contents
 
 
 def split(cfg: Data, loaded: Contents, names: list[str]) -> dict[str, np.ndarray]:
     """Rows of each split: what the source bound stays, the rest is drawn, stratified by class.
 
-    Images of one group and equal ones are drawn together: none is trained on that is tested with.
+    Images of one group and equal ones are drawn together: none is trained on that is tested with. Where images have
+    keys, a hash of these draws them.
     """
-    free, test, validation = (np.flatnonzero(loaded.part == p) for p in ("", "test", "validation"))
-    needed = 1 + (not len(test)) + (not len(validation))
     together, grouped = groups.together(cfg, loaded), loaded.groups is not None
+    part = keyed.part(cfg, loaded, together)
+    free, test, validation = (np.flatnonzero(part == p) for p in ("", "test", "validation"))
+    needed = 1 + (not len(test)) + (not len(validation))
     whole = _Rows(cfg, loaded.labels, together, grouped, names, needed)
     if cfg.folds is not None:
         free, test = whole.fold(free, test)

@@ -1,10 +1,10 @@
 """What a data set holds: counts, sizes, colour modes and formats of its pictures."""
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,7 @@ from tlbench.base import labels
 from tlbench.data import pictures
 from tlbench.data.datasets import SPLITS, Dataset
 from tlbench.data.images import FileImages
+from tlbench.data.pictures import Member, Place
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,10 @@ def of(dataset: Dataset) -> Facts:
     return Facts(counts, sizes, Counter(m for _, m, _ in heads), Counter(f for _, _, f in heads))
 
 
-def _head(path: Path) -> tuple[tuple[int, int], str, str]:
+def _head(path: Place) -> tuple[tuple[int, int], str, str]:
     """Size, mode and format as the file's head has them; it was decoded before."""
-    with Image.open(path, formats=pictures.formats()) as image:
+    source = io.BytesIO(pictures.content(path)) if isinstance(path, Member) else path
+    with Image.open(source, formats=pictures.formats()) as image:
         return image.size, image.mode, str(image.format)
 
 

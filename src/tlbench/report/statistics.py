@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from tlbench.runs.metrics import Z
+from tlbench.base.intervals import Z
 
 
 def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:

@@ -148,7 +148,7 @@ def _cost(results: dict[str, Any]) -> str:
 
 
 def _next(cfg: Any) -> str:
-    if cfg.data.source not in ("image_folder", "table"):
+    if cfg.data.source not in ("image_folder", "table", "shards"):
         return "tlbench train data=image_folder data.root=my_photos trainable=false"
     if cfg.trainable is False:
         return "the same with strategy=probe_finetune trainable=true"

@@ -27,7 +27,8 @@ class Contents:
     class_names: in label order, where the configuration has none; files: by what name people
     know each image, its path below data.root; groups: (images,) whole numbers, equal where images belong together;
     columns: what else a table says of each image; weights: (images,) float64 above 0, what each image counts in
-    training, None where all count alike; corrected: what corrections changed.
+    training, None where all count alike; corrected: what corrections changed; keys: text for each image, a hash of
+    which draws the splits.
     """
 
     images: Images
@@ -40,6 +41,7 @@ class Contents:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     weights: np.ndarray | None = None
     corrected: Mapping[str, Any] | None = None
+    keys: Sequence[str] | None = None
 
     @classmethod
     def unbound(

@@ -12,7 +12,8 @@ from tlbench.base.errors import DataError, suggest
 from tlbench.base.labels import SEPARATOR
 from tlbench.base.text import counted, printable
 from tlbench.config.schema import Data
-from tlbench.data import images, index, several, tabular
+from tlbench.data import images, index, several, shards, tabular
+from tlbench.data.pictures import Place
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.data.tabular import Rows
@@ -27,7 +28,7 @@ class _Listed:
     """The rows that say of a picture what it is."""
 
     files: list[str]  # as the table has them
-    paths: list[Path]
+    paths: list[Place]
     labels: np.ndarray
     parts: list[str]
     groups: np.ndarray | None
@@ -232,17 +233,19 @@ def _weights(table: Rows, weight: str) -> np.ndarray:
         ) from error
 
 
-def _existing(files: Sequence[str], cfg: Data) -> list[Path]:
+def _existing(files: Sequence[str], cfg: Data) -> list[Place]:
     """Where the pictures lie. Raises DataError where most of them are not there: it is the wrong folder."""
     root = Path(cfg.root) if cfg.root else Path(cfg.table or "").parent
     place = {file: _place(root, file) for file in dict.fromkeys(files)}
-    missing = [file for file, path in place.items() if not path.exists()]
+    gone = {file: path for file, path in place.items() if not path.exists()}
+    inside = shards.members(gone, cfg.index)  # as `data export` names the pictures of shards
+    missing = [file for file in gone if file not in inside]
     if missing and (len(missing) > len(place) / 2 or cfg.unreadable == "refuse"):
         raise DataError(
             f"{len(missing):,} of {len(place):,} pictures are not there: {_first(missing)}. They were looked for in "
             f"{root}; set data.root to the folder that their paths begin in."
         )
-    return [place[file] for file in files]
+    return [inside.get(file) or place[file] for file in files]
 
 
 def _place(root: Path, file: str) -> Path:
