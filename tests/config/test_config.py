@@ -27,6 +27,7 @@ def test_every_choice_composes_into_the_schema(choice: str) -> None:
         "data=image_folder": ["data.root=photos"],
         "data=table": ["data.table=labels.csv"],
         "task=multilabel": ["data=table", "data.table=labels.csv"],
+        "data=shards": ["data.root=shards"],
         "backbone=file": ["backbone.weights=model.keras", "backbone.image_size=32"],
     }
     extra = needed.get(choice, [])

@@ -68,8 +68,9 @@ def test_runs_of_format_three_read_their_files_as_they_did() -> None:
     assert migrated({"data": {"index": "here"}}, 4)["data"]["index"] == "here"
 
 
-def test_an_image_of_format_four_has_one_class() -> None:
-    assert migrated({"data": {"name": "digits"}}, 4)["data"]["task"] == "multiclass"
+def test_an_image_of_format_four_has_one_class_whose_names_stand_in_no_file() -> None:
+    found = migrated({"data": {"name": "digits"}}, 4)["data"]
+    assert (found["task"], found["names"]) == ("multiclass", None)
     assert migrated({"data": {"task": "multilabel"}}, 5) == {"data": {"task": "multilabel"}}
 
 

@@ -219,6 +219,11 @@ def _check_task(cfg: Data, found: np.ndarray, names: list[str]) -> None:
 
 
 def _check_trained(names: list[str], found: np.ndarray) -> None:
+    if not len(found):
+        raise DataError(
+            "There is nothing to train on: every image is bound to validation or testing, by its folder, its table or "
+            "the name of its shard."
+        )
     if missing := np.flatnonzero(labels.counts(found, len(names)) == 0).tolist():
         raise DataError(
             f"Class '{names[missing[0]]}' has images, but none to train on{_others(missing)}. "

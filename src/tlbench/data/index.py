@@ -12,6 +12,7 @@ from tlbench.base.errors import ConfigError, DataError, suggest
 from tlbench.base.text import printable
 from tlbench.config import schema, words
 from tlbench.data import pictures
+from tlbench.data.shards import is_shard
 
 # The usual names of splits, in any case; the training split is the one that others may be drawn from.
 SPLIT_NAMES = {
@@ -80,8 +81,11 @@ def check(cfg: schema.Data) -> None:
             f"data.root={root} has pictures but no classes. Put the pictures of each class into a folder of its own."
         )
     if not names:
+        advice = (
+            " It holds shards: data=shards" if any(map(is_shard, pictures.visible(root))) else ""
+        )
         raise DataError(
-            f"data.root={root} holds no images. Expected one folder a class with pictures."
+            f"data.root={root} holds no images. Expected one folder a class with pictures.{advice}"
         )
     raise DataError(
         f"data.root={root} holds {len(names)} class ({names[0]}). A classifier needs at least 2: one folder a class."

@@ -18,9 +18,9 @@ def part(cfg: Data, loaded: Contents, together: np.ndarray) -> np.ndarray:
     a copy that is new may move the others, from training to validation to testing and never back. Folds are drawn.
     Raises DataError where nothing falls into a split.
     """
-    if loaded.keys is None or cfg.folds is not None:
-        return loaded.part
     part, free = loaded.part.astype("U10"), np.flatnonzero(loaded.part == "")
+    if loaded.keys is None or cfg.folds is not None or not len(free):
+        return part
     names, keys = groups.named(cfg, loaded), loaded.keys
     if names is not None:
         grouped = [name[0] == "group" for name in names]
@@ -48,7 +48,7 @@ def _places(keys: Sequence[str], seed: int) -> np.ndarray:
 
 
 def _bytes(key: str) -> bytes:
-    return key.encode("utf-8", "surrogateescape")
+    return key.encode("utf-8", "surrogatepass")  # names in a tar may be no UTF-8
 
 
 def _least(place: np.ndarray, together: np.ndarray) -> np.ndarray:
@@ -62,11 +62,6 @@ def _least(place: np.ndarray, together: np.ndarray) -> np.ndarray:
 def _refuse_none(chosen: np.ndarray, name: str, share: float) -> None:
     if chosen.any():
         return
-    if not len(chosen):
-        raise DataError(
-            "Nothing is left to train on: every picture is bound to another split by the name of its shard. Add "
-            "shards, or set data.split=null to draw the splits from all of them."
-        )
     raise DataError(
         f"No picture of {len(chosen):,} falls into the {name} split, a share of {share:g} by a hash of the key. "
         "Add pictures, change data.test or data.validation, or take another data.split_seed."

@@ -86,6 +86,11 @@ def _below(root: Path) -> Iterator[Path]:
         entered.add(here)
 
 
+def is_shard(path: Path) -> bool:
+    """Whether a file's name is that of a shard."""
+    return _reader(path) is not None
+
+
 def _reader(path: Path) -> Reader | None:
     found = (read for name, read in _READERS.items() if re.fullmatch(name, path.name, re.I))
     return next(found, None)

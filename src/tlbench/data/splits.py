@@ -40,7 +40,7 @@ def split(cfg: Data, loaded: Contents, names: list[str]) -> dict[str, np.ndarray
         share = cfg.limit / (len(free) + len(validation))
         free, validation, test = (whole.sample(rows, share) for rows in (free, validation, test))
     train = free
-    if not len(validation):
+    if len(free) and not len(validation):  # a set to test with may have nothing else
         train, validation = whole.drawn(free, cfg.validation, "data.validation")
     return {"train": train, "validation": validation, "test": test}
 

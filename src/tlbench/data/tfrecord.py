@@ -131,7 +131,7 @@ def _one(feature: _Feature | None, data: bytes) -> list[str]:
     values = []
     for begin, end in feature.spans:
         if feature.kind == BYTES:
-            values.append(data[begin:end].decode().strip())
+            values.append(data[begin:end].decode("utf-8", "backslashreplace").strip())
         while feature.kind == NUMBERS and begin < end:
             number, begin = _varint(data, begin)
             values.append(str(number - (number >> 63 << 64)))

@@ -55,8 +55,9 @@ def read(cfg: Data, resize: Resize) -> Contents:
     found = _listed(cfg)
     log.info("Reading %s images in %d classes", f"{len(found.places):,}", len(found.class_names))
     if found.bare:
-        kind = counted(len(found.bare), "key has", "keys have")
-        log.warning("%s no picture and are left out: %s", kind, first(found.bare))
+        log.warning(
+            "Left out %s without a picture: %s", counted(len(found.bare), "key"), first(found.bare)
+        )
     table, good, unreadable = images.read(
         found.places, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
     )
@@ -258,4 +259,5 @@ def _names(cfg: Data) -> list[str] | None:
 
 
 def _text(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    """A label in one form of accents, and with nothing that UTF-8 cannot hold."""
+    return unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode())
