@@ -21,6 +21,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from helpers import SMALL, make_config
+from tlbench.base import intervals
 from tlbench.base.console import THEME
 from tlbench.base.errors import RunError
 from tlbench.base.files import write_json
@@ -240,8 +241,8 @@ def test_a_run_that_was_killed_says_how_to_go_on(tmp_path, capsys):
 
 def test_wilson_interval():
     # Newcombe (1998), table I: 81 of 263, and 0 of 20.
-    assert rows.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
-    assert rows.wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert intervals.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert intervals.wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlbench.report.statistics import mcnemar
 from tlbench.base.intervals import wilson
+from tlbench.report.statistics import mcnemar
 
 
 @dataclass(frozen=True)

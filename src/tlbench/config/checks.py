@@ -1,7 +1,6 @@
 """From YAML to a checked Config: types by OmegaConf, ranges and combinations here, in words for a user."""
 
 import re
-from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.base import files, registry
-from tlbench.base.errors import ConfigError, suggest
+from tlbench.base.errors import ConfigError
 from tlbench.config import modelfile, omegaconf_errors, several
+from tlbench.config.required import one_of, require
 from tlbench.config.schema import BatchNorm, Config, Data, Loss, Preprocessing
 from tlbench.config.words import expanded, literal
 
@@ -139,46 +139,34 @@ def _absolute(path: str | None) -> str | None:
     return path and str(Path(expanded(path)).absolute())
 
 
-def _require(condition: bool, setting: str, value: Any, expected: str) -> None:
-    if not condition:
-        value = "null" if value is None else value
-        raise ConfigError(f"{setting}={value} is not valid. Expected {expected}.")
-
-
-def _one_of(setting: str, value: str | None, options: Iterable[str | None]) -> None:
-    if value not in (options := list(options)):
-        named = [option for option in options if option is not None]
-        raise ConfigError(f"Unknown {setting} '{value}'. {suggest(str(value), named)}")
-
-
 def _check(c: Config) -> None:
     """Ranges and combinations that types do not express."""
     for setting, options in CHOICES.items():
-        _one_of(setting, attrgetter(setting)(c), options)
+        one_of(setting, attrgetter(setting)(c), options)
     for setting, least in LEAST.items():
         value = attrgetter(setting)(c)
-        _require(value >= least, setting, value, f"at least {least}")
+        require(value >= least, setting, value, f"at least {least}")
     for setting, least in LEAST_OR_NULL.items():
         value = attrgetter(setting)(c)
-        _require(value is None or value >= least, setting, value, f"at least {least}, or null")
+        require(value is None or value >= least, setting, value, f"at least {least}, or null")
     for setting in SEEDS:
         value = attrgetter(setting)(c)
-        _require(0 <= value < 2**31, setting, value, "0 to 2147483647")
+        require(0 <= value < 2**31, setting, value, "0 to 2147483647")
     for setting in SHARES:
         value = attrgetter(setting)(c)
-        _require(0 <= value < 1, setting, value, "at least 0 and below 1")
+        require(0 <= value < 1, setting, value, "at least 0 and below 1")
     final = c.schedule.final
-    _require(0 <= final <= 1, "schedule.final", final, "0 to 1")
+    require(0 <= final <= 1, "schedule.final", final, "0 to 1")
     widths = c.head.widths
     whole = all(isinstance(width, int) and width >= 1 for width in widths)
-    _require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
+    require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
     _check_loss(c)
     _check_solver(c)
     several.check(c)
     _check_trainable("trainable", c.trainable)
     own = c.backbone.builder != "file" or c.backbone.weights_file
     expected = "the file of a Keras model, to be the backbone"
-    _require(bool(own), "backbone.weights", c.backbone.weights, expected)
+    require(bool(own), "backbone.weights", c.backbone.weights, expected)
     registry.check("backbones", c.backbone.builder, "backbone.builder")
     registry.check("sources", c.data.source, "data.source")
     if c.tracker.name != "none":
@@ -194,12 +182,12 @@ def _check_loss(c: Config) -> None:
     loss = c.loss
     if loss.name == "focal":
         gamma, alpha = (float("nan") if v is None else v for v in (loss.gamma, loss.alpha))
-        _require(0 <= gamma < float("inf"), "loss.gamma", loss.gamma, "a number of at least 0")
-        _require(0 < alpha < float("inf"), "loss.alpha", loss.alpha, "a number above 0")
+        require(0 <= gamma < float("inf"), "loss.gamma", loss.gamma, "a number of at least 0")
+        require(0 < alpha < float("inf"), "loss.alpha", loss.alpha, "a number above 0")
     else:
         for name in ("gamma", "alpha"):
             value = getattr(loss, name)
-            _require(value is None, f"loss.{name}", value, "null, or loss=focal beside it")
+            require(value is None, f"loss.{name}", value, "null, or loss=focal beside it")
     _check_class_weights(loss)
     if c.data.sampling == loss.class_weights == "balanced":
         raise ConfigError(
@@ -210,24 +198,24 @@ def _check_loss(c: Config) -> None:
 def _check_class_weights(loss: Loss) -> None:
     given = loss.class_weights
     if isinstance(given, str):
-        _one_of("loss.class_weights", given, ("balanced",))
+        one_of("loss.class_weights", given, ("balanced",))
     expected = "null, balanced, or a number above 0 for each class that is named"
     named = isinstance(given, dict) and len(given) > 0
-    _require(given in (None, "balanced") or named, "loss.class_weights", given, expected)
+    require(given in (None, "balanced") or named, "loss.class_weights", given, expected)
     for name, weight in given.items() if named else ():
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
         fits = number and 0 < weight < float("inf")
-        _require(fits, f"loss.class_weights.{name}", weight, "a number above 0")
+        require(fits, f"loss.class_weights.{name}", weight, "a number above 0")
 
 
 def _check_solver(c: Config) -> None:
     """What is solved is a linear head, on features that are there."""
     solver, path = c.head.solver, c.head.path
     if solver is None:
-        _require(path is None, "head.path", path, "null: an optimizer trains this head")
+        require(path is None, "head.path", path, "null: an optimizer trains this head")
         return
     what = f"head.solver={solver}"
-    _require(not c.head.widths, "head.widths", c.head.widths, f"[] with {what}")
+    require(not c.head.widths, "head.widths", c.head.widths, f"[] with {what}")
     if not (c.features.cache and c.strategy.stages and c.strategy.stages[0].frozen):
         raise ConfigError(
             f"{what} needs the features of a frozen backbone. Add trainable=false features.cache=true, or, to "
@@ -235,10 +223,10 @@ def _check_solver(c: Config) -> None:
         )
     if all(stage.frozen for stage in c.strategy.stages):
         no_steps = f"null: {what} has no steps to size"
-        _require(c.learning_rate is None, "learning_rate", c.learning_rate, no_steps)
-        _require(c.loss.name == "cross_entropy", "loss.name", c.loss.name, f"cross_entropy: {what}")
+        require(c.learning_rate is None, "learning_rate", c.learning_rate, no_steps)
+        require(c.loss.name == "cross_entropy", "loss.name", c.loss.name, f"cross_entropy: {what}")
         smoothing = c.loss.label_smoothing
-        _require(not smoothing, "loss.label_smoothing", smoothing, f"0: {what} knows none")
+        require(not smoothing, "loss.label_smoothing", smoothing, f"0: {what} knows none")
     if solver == "nearest":
         if not all(stage.frozen for stage in c.strategy.stages):
             raise ConfigError(
@@ -247,19 +235,19 @@ def _check_solver(c: Config) -> None:
         for setting, plain in (("loss.class_weights", None), ("data.sampling", "natural")):
             value = attrgetter(setting)(c)
             expected = f"{plain or 'null'}: votes of {what} count alike"
-            _require(value == plain, setting, value, expected)
+            require(value == plain, setting, value, expected)
         count = c.head.neighbours
-        _require(count is not None and count >= 1, "head.neighbours", count, "at least 1")
+        require(count is not None and count >= 1, "head.neighbours", count, "at least 1")
     if solver in ("class_mean", "nearest"):
-        _require(path is None, "head.path", path, f"null: {what} has no strength")
+        require(path is None, "head.path", path, f"null: {what} has no strength")
         return
     if path is None:
         raise ConfigError(
             f"{what} needs head.path: its strongest, its weakest and the number of its steps."
         )
     finite = 0 < path.weakest <= path.strongest < float("inf")
-    _require(finite, "head.path.weakest", path.weakest, "above 0, and at most head.path.strongest")
-    _require(path.steps >= 1, "head.path.steps", path.steps, "at least 1")
+    require(finite, "head.path.weakest", path.weakest, "above 0, and at most head.path.strongest")
+    require(path.steps >= 1, "head.path.steps", path.steps, "at least 1")
 
 
 def check_stages(c: Config) -> None:
@@ -278,26 +266,26 @@ def _check_data(d: Data) -> None:
         value = getattr(d, name)
         whole = value is not None and value >= 1 and value == int(value)
         share = value is None or 0 < value < 1
-        _require(whole or share, f"data.{name}", value, "a share between 0 and 1, or a count")
+        require(whole or share, f"data.{name}", value, "a share between 0 and 1, or a count")
     if d.source == "digits" and d.root:
         raise ConfigError(
             f"data.root={d.root} is of no use to data=digits. For pictures of your own add data=image_folder."
         )
     if d.source == "image_folder":
-        _require(bool(d.root), "data.root", d.root, "the folder that holds your pictures")
+        require(bool(d.root), "data.root", d.root, "the folder that holds your pictures")
     if d.source == "table":
-        _require(bool(d.table), "data.table", d.table, "the file of a table of pictures")
+        require(bool(d.table), "data.table", d.table, "the file of a table of pictures")
         for name in ("path", "label"):
-            _require(bool(getattr(d, name)), f"data.{name}", None, "the name of a column")
+            require(bool(getattr(d, name)), f"data.{name}", None, "the name of a column")
     if d.source == "shards":
-        _require(bool(d.root), "data.root", d.root, "the folder that holds the shards")
+        require(bool(d.root), "data.root", d.root, "the folder that holds the shards")
         for name in ("path", "label"):
-            _require(bool(getattr(d, name)), f"data.{name}", None, "auto, or what holds it")
+            require(bool(getattr(d, name)), f"data.{name}", None, "auto, or what holds it")
         for name in ("validation", "test"):  # of a count every new shard would move some
             by_hash = "a share: shards are split by a hash of the key"
-            _require((getattr(d, name) or 0) < 1, f"data.{name}", getattr(d, name), by_hash)
+            require((getattr(d, name) or 0) < 1, f"data.{name}", getattr(d, name), by_hash)
     fits = 0 <= d.fold < (d.folds or 1)
-    _require(
+    require(
         fits, "data.fold", d.fold, f"0 to {(d.folds or 1) - 1} (data.folds={d.folds or 'null'})"
     )
 
@@ -305,9 +293,9 @@ def _check_data(d: Data) -> None:
 def _check_batch_norm(b: BatchNorm) -> None:
     number = isinstance(b.momentum, int | float) and not isinstance(b.momentum, bool)
     fits = b.momentum in ("auto", None) or (number and 0 <= b.momentum < 1)
-    _require(fits, "batch_norm.momentum", b.momentum, "auto, null, or 0 to below 1")
+    require(fits, "batch_norm.momentum", b.momentum, "auto, null, or 0 to below 1")
     fits = b.recalibrate == "auto" or isinstance(b.recalibrate, bool)
-    _require(fits, "batch_norm.recalibrate", b.recalibrate, "auto, true or false")
+    require(fits, "batch_norm.recalibrate", b.recalibrate, "auto, true or false")
     if b.statistics == "frozen" and b.recalibrate is True:
         raise ConfigError(
             "batch_norm.recalibrate=true would replace what batch_norm.statistics=frozen keeps. "
@@ -316,7 +304,7 @@ def _check_batch_norm(b: BatchNorm) -> None:
 
 
 def _check_trainable(setting: str, value: Any) -> None:
-    _require(
+    require(
         isinstance(value, bool | str) and value != "",
         setting,
         value,
@@ -327,11 +315,11 @@ def _check_trainable(setting: str, value: Any) -> None:
 def _check_preprocessing(p: Preprocessing | None) -> None:
     if p is None:
         return
-    _one_of("backbone.preprocessing.channel_order", p.channel_order, ("rgb", "bgr"))
+    one_of("backbone.preprocessing.channel_order", p.channel_order, ("rgb", "bgr"))
     for name in ("mean", "std"):
         values = getattr(p, name)
-        _require(len(values) == 3, f"backbone.preprocessing.{name}", values, "three numbers")
-    _require(all(s > 0 for s in p.std), "backbone.preprocessing.std", p.std, "numbers above 0")
+        require(len(values) == 3, f"backbone.preprocessing.{name}", values, "three numbers")
+    require(all(s > 0 for s in p.std), "backbone.preprocessing.std", p.std, "numbers above 0")
 
 
 def _check_rates(c: Config) -> None:
@@ -340,13 +328,13 @@ def _check_rates(c: Config) -> None:
         "optimizer.learning_rate.frozen": c.optimizer.learning_rate.frozen,
         "optimizer.learning_rate.trained": c.optimizer.learning_rate.trained,
     }
-    _require(bool(c.strategy.stages), "strategy.stages", "[]", "at least one stage")
+    require(bool(c.strategy.stages), "strategy.stages", "[]", "at least one stage")
     for i, stage in enumerate(c.strategy.stages):
         where = f"strategy.stages[{i}]"
         _check_trainable(f"{where}.trainable", stage.trainable)
-        _require(stage.epochs >= 1, f"{where}.epochs", stage.epochs, "at least 1")
+        require(stage.epochs >= 1, f"{where}.epochs", stage.epochs, "at least 1")
         rates[f"{where}.learning_rate"] = stage.learning_rate
         share = stage.warmup is None or 0 <= stage.warmup < 1
-        _require(share, f"{where}.warmup", stage.warmup, "at least 0 and below 1, or null")
+        require(share, f"{where}.warmup", stage.warmup, "at least 0 and below 1, or null")
     for setting, rate in rates.items():
-        _require(rate is None or 0 < rate < float("inf"), setting, rate, "a number above 0")
+        require(rate is None or 0 < rate < float("inf"), setting, rate, "a number above 0")

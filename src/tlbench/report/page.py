@@ -12,6 +12,7 @@ import numpy as np
 
 from tlbench import __version__
 from tlbench.base.errors import RunError
+from tlbench.base.intervals import wilson
 from tlbench.config.identity import SEED, counts
 from tlbench.report import charts, comparison, tables
 from tlbench.report.comparison import Comparison
@@ -20,7 +21,6 @@ from tlbench.report.rows import Row
 from tlbench.report.tables import Column
 from tlbench.runs import metrics, plots
 from tlbench.runs.layout import CURVES_OF_HISTORY
-from tlbench.base.intervals import wilson
 from tlbench.runs.published import FIGURES as PUBLISHED
 from tlbench.runs.published import TOLERANCE
 from tlbench.runs.results import Result, is_number

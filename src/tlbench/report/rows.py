@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tlbench.base.errors import ConfigError, suggest
+from tlbench.base.intervals import wilson
 from tlbench.config import names
 from tlbench.config.identity import FOLD, SEED, counts
 from tlbench.config.words import expanded
 from tlbench.runs import metrics, published
-from tlbench.base.intervals import wilson
 from tlbench.runs.results import FIGURES, Result
 
 MORE_IS_BETTER = (
