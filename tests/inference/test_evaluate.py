@@ -413,10 +413,10 @@ def test_says_how_much_of_what_moved() -> None:
     labels = np.array([0, 1, 0, 1])
     old = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
     new = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
-    assert _changed(labels, old, new) == (
+    assert _changed(labels, old, new, None) == (
         "probabilities by up to 2.0e-01, 1 of 4 classes, accuracy 0.7500 to 0.5000 (-0.2500)"
     )
-    assert _changed(labels, old, old).endswith("0 of 4 classes, accuracy the same")
+    assert _changed(labels, old, old, None).endswith("0 of 4 classes, accuracy the same")
 
 
 @pytest.mark.parametrize(("size", "images"), [(32, 64), (224, 64), (1024, 5), (8192, 1)])

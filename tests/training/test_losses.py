@@ -79,7 +79,8 @@ OF_LABELS = np.array([0.7, 0.5, 0.3])
 
 
 def found(*words: str) -> float:
-    return float(losses.loss(make_config(*words).loss)(LABELS, PROBABILITIES))
+    loss = losses.loss(make_config(*words).loss, loaded(uneven()))
+    return float(loss(LABELS, PROBABILITIES))
 
 
 def test_cross_entropy_is_the_mean_surprise() -> None:
@@ -183,7 +184,7 @@ def test_an_epoch_of_weighted_images_is_one_of_repeated_images() -> None:
         table = pixels[..., 0].reshape(len(pixels), 64) / 255
         features = Features([table.astype(np.float32)], np.arange(len(table)), {})
         source = inputs.from_features(classifier, features, cfg)
-        source.network.compile(keras.optimizers.SGD(0.1), losses.loss(cfg.loss))
+        source.network.compile(keras.optimizers.SGD(0.1), losses.loss(cfg.loss, dataset))
         batches = inputs.shuffled(source, dataset, cfg, range(20))
         source.network.fit(batches, epochs=20, steps_per_epoch=1, shuffle=False, verbose=0)
         kernels.append(source.network.get_weights()[0])

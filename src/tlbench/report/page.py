@@ -269,12 +269,15 @@ def _confusion(row: Row, classes: Sequence[str]) -> str:
         counts = _counts(row, len(classes))
     except RunError as error:
         return note(str(error))
-    words = "Rows are true classes, columns predicted ones; deeper: more of the true class"
-    if counts.ndim == 3:
-        words = "An image may have several classes: each is found, missed, or said in vain"
     left_out = f": {hidden}" if (hidden := plots.hidden_classes(len(classes))) else ""
+    words = f"columns predicted ones{left_out}; the deeper the colour, the larger the share of the true class"
+    words = f"Rows are true classes, {words}."
+    if counts.ndim == 3:
+        words = (
+            f"An image may have several classes: each is found, missed, or said in vain{left_out}."
+        )
     drawing = charts.confusion(counts, classes)
-    return f'<div class="scroll">{drawing}</div><p class="note">{words}{left_out}.</p>'
+    return f'<div class="scroll">{drawing}</div><p class="note">{words}</p>'
 
 
 def _counts(row: Row, classes: int) -> np.ndarray:
