@@ -543,7 +543,7 @@ def test_folders_without_shards_are_refused(tmp_path: Path) -> None:
     assert f"and 1 more. Unpack them: gunzip '{tmp_path}/x/a b.tar.gz'" in message
     for name in ("a b.tar", "b.tar", "c.tfrecord-00000-of-00001", "d.tar"):
         (tmp_path / "x" / name).write_bytes(b"\x1f\x8b0000000000000000000")
-    assert "it is compressed, whatever its name" in refused(tmp_path / "x")
+    assert "gzipped, whatever its name: gzip -dc unpacks it" in refused(tmp_path / "x")
 
 
 READERS = {"tar": webdataset.read, "tfrecord": tfrecord.read}

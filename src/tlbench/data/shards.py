@@ -175,7 +175,7 @@ def _read(path: Path, picture: str, label: str) -> Shard:
         with opened(path) as file:
             compressed = file.read(len(_GZIP)) == _GZIP
         raise DataError(
-            "it is compressed, whatever its name" if compressed else str(error)
+            "gzipped, whatever its name: gzip -dc unpacks it" if compressed else str(error)
         ) from error
 
 
