@@ -3,7 +3,7 @@
 from tlbench.base.errors import ConfigError
 from tlbench.config.schema import Config
 
-ONE_EACH = ("digits", "cifar10", "cifar100_coarse", "cifar100_fine", "image_folder")  # sources
+ONE_EACH = ("digits", "cifar10", "cifar100_coarse", "cifar100_fine", "image_folder", "shards")
 
 
 def check(c: Config) -> None:

@@ -84,9 +84,9 @@ OF_SEVERAL = ("mean_average_precision", "micro_f1")  # where an image may have s
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
     """The columns of a table of these rows."""
-    left_out: tuple[str, ...] = () if any(row.uneven for row in rows) else OF_CLASSES
-    if all(row.figures["mean_average_precision"] is None for row in rows):
-        left_out += OF_SEVERAL
+    uneven = any(row.uneven for row in rows)
+    several = any(row.figures["mean_average_precision"] is not None for row in rows)
+    left_out = (() if uneven else OF_CLASSES) + (() if several else OF_SEVERAL)
     return [column for column in COLUMNS if column.key not in left_out]
 
 
@@ -97,9 +97,7 @@ def figure(column: Column, value: float | None) -> str:
 
 def interval(row: Row) -> str:
     """The interval of the test accuracy as its last three decimals: ".859-.873"."""
-    if row.interval is None:
-        return ""
-    return bounds(row.interval)
+    return "" if row.interval is None else bounds(row.interval)
 
 
 def bounds(interval: tuple[float, float]) -> str:
