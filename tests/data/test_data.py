@@ -16,7 +16,7 @@ from tlbench.data import datasets
 from tlbench.data.datasets import Dataset
 from tlbench.data.images import ArrayImages, as_ids
 from tlbench.data.resize import Resize
-from tlbench.data.sources import Contents
+from tlbench.data.sources import Contents, given
 
 
 def load(*overrides: str, image_size: int = 16) -> Dataset:
@@ -127,6 +127,25 @@ def test_unreadable_pictures_are_skipped_or_refused(photos: Path) -> None:
     assert len(dataset.images) == 24
     with pytest.raises(DataError, match=r"1 of 25 images cannot be read.*data\.unreadable=skip"):
         load("data=image_folder", f"data.root={photos}", "data.unreadable=refuse")
+
+
+def test_every_source_of_files_refuses_unreadable_ones_in_the_same_words(photos: Path) -> None:
+    (photos / "grass" / "broken.jpg").write_bytes(b"no picture")
+    paths = sorted(photos.glob("*/*.*"))
+    labels = [path.parent.name for path in paths]
+    rows = [f"{path.relative_to(photos)},{path.parent.name}" for path in paths]
+    (photos / "table.csv").write_text("\n".join(["path,label", *rows]))
+    refuse = "data.unreadable=refuse"
+    cfg = make_config("data=given", refuse).data
+    for read in (
+        lambda: load("data=image_folder", f"data.root={photos}", refuse),
+        lambda: load("data=table", f"data.table={photos / 'table.csv'}", refuse),
+        lambda: given.contents(paths, labels, cfg, resize_to(8)),
+    ):
+        with pytest.raises(
+            DataError, match=r"^1 of 25 images cannot be read, .*broken\.jpg.* Mend"
+        ):
+            read()
 
 
 def test_the_split_is_seeded_apart_from_the_run() -> None:

@@ -7,14 +7,16 @@ order before an image is read.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tlbench.base import registry
+from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
-from tlbench.data import index
-from tlbench.data.images import Images
+from tlbench.data import images, index
+from tlbench.data.images import FileImages, Images
 from tlbench.data.resize import Resize
 
 
@@ -58,6 +60,23 @@ def read(cfg: Data, resize: Resize) -> Contents:
     """What the source of a configuration holds; resize: of image files."""
     source = _source(cfg)
     return getattr(source, "read", source)(cfg, resize)
+
+
+def read_files(
+    cfg: Data, paths: Sequence[Path], resize: Resize, lost: Sequence[str] = ()
+) -> tuple[FileImages, np.ndarray, list[str]]:
+    """Image files as `images.read` has them; lost: a line for each further file that cannot be one of them.
+
+    Raises DataError where data.unreadable=refuse and there is such a line.
+    """
+    table, good, lines = images.read(paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index)
+    unreadable = [*lost, *lines]
+    if unreadable and cfg.unreadable == "refuse":
+        raise DataError(
+            f"{len(unreadable)} of {len(paths) + len(lost)} images cannot be read, the first: {unreadable[0]} "
+            "Mend or remove them, or set data.unreadable=skip."
+        )
+    return table, good, unreadable
 
 
 def check(cfg: Data) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 
 from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
-from tlbench.data import images, index
+from tlbench.data import index
 from tlbench.data.index import check, class_names
 from tlbench.data.resize import Resize
-from tlbench.data.sources import Contents
+from tlbench.data.sources import Contents, read_files
 
 __all__ = ["check", "class_names", "read"]
 
@@ -24,15 +24,7 @@ def read(cfg: Data, resize: Resize) -> Contents:
     log.info("Reading %s images in %d classes", f"{len(paths):,}", len(found.class_names))
     if found.left_out:
         log.warning("%s", found.left_out)
-    table, good, unreadable = images.read(
-        paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
-    )
-    unreadable = [*found.unreadable, *unreadable]
-    if unreadable and cfg.unreadable == "refuse":
-        raise DataError(
-            f"{len(unreadable)} of {len(paths) + len(found.unreadable)} images cannot be read, the first: "
-            f"{unreadable[0]} Mend or remove them, or set data.unreadable=skip."
-        )
+    table, good, unreadable = read_files(cfg, paths, resize, found.unreadable)
     if found.missed and cfg.unreadable == "refuse":
         raise DataError(f"{found.left_out}. Mend that, or set data.unreadable=skip.")
     return Contents(

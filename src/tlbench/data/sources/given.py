@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.errors import DataError
-from tlbench.base.text import counted
 from tlbench.config.schema import Data
-from tlbench.data import images, several
+from tlbench.data import several
 from tlbench.data.images import ArrayImages, Images
 from tlbench.data.resize import Resize
-from tlbench.data.sources import Contents
+from tlbench.data.sources import Contents, read_files
 
 
 def read(cfg: Data, resize: Resize) -> Contents:
@@ -43,12 +42,7 @@ def contents(given: Any, labels: Sequence[Any], cfg: Data, resize: Resize) -> Co
         )
     if len(given) and isinstance(given[0], str | os.PathLike):
         paths = [Path(path) for path in given]
-        table, good, unreadable = images.read(
-            paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
-        )
-        if unreadable and cfg.unreadable == "refuse":
-            what = counted(len(unreadable), "image")
-            raise DataError(f"{what} cannot be read, the first: {unreadable[0]}")
+        table, good, unreadable = read_files(cfg, paths, resize)
         part = np.full(len(good), "", dtype="U10")
         shown = [str(paths[row]) for row in good]
         return Contents(*(table, of_images[good], part, names, tuple(unreadable)), files=shown)

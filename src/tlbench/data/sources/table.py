@@ -12,10 +12,10 @@ from tlbench.base.errors import DataError, suggest
 from tlbench.base.labels import SEPARATOR
 from tlbench.base.text import counted, printable
 from tlbench.config.schema import Data
-from tlbench.data import images, index, several, shards, tabular
+from tlbench.data import index, several, shards, tabular
 from tlbench.data.pictures import Place
 from tlbench.data.resize import Resize
-from tlbench.data.sources import Contents
+from tlbench.data.sources import Contents, read_files
 from tlbench.data.tabular import Rows
 
 log = logging.getLogger(__name__)
@@ -62,14 +62,7 @@ def _contents(found: _Listed, cfg: Data, resize: Resize) -> Contents:
     log.info("Reading %s images in %d classes", f"{len(found.paths):,}", len(found.class_names))
     for line in found.said:
         log.warning("%s", line)
-    table, good, unreadable = images.read(
-        found.paths, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
-    )
-    if unreadable and cfg.unreadable == "refuse":
-        raise DataError(
-            f"{len(unreadable)} of {len(found.paths)} images cannot be read, the first: {unreadable[0]} "
-            "Mend or remove them, or set data.unreadable=skip."
-        )
+    table, good, unreadable = read_files(cfg, found.paths, resize)
     return Contents(
         table,
         found.labels[good],
