@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from tlbench.base.errors import ConfigError
-from tlbench.base.intervals import wilson
 from tlbench.base.labels import several
-from tlbench.runs import multilabel
+from tlbench.runs import multilabel, per_class
 
 CALIBRATION_BINS = 15
 UNEVEN = (
@@ -60,40 +59,25 @@ def metrics(
     if several(labels):
         chosen = _chosen(labels, thresholds)
         return multilabel.metrics(labels, probabilities, class_names, chosen)
-    from sklearn.metrics import precision_recall_fscore_support
-
-    predicted = probabilities.argmax(axis=1)
-    classes = np.arange(len(class_names))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=classes, zero_division=np.nan
-    )
+    by_class = per_class.figures(labels, taken(probabilities, None), class_names)
     return {
         "evaluation": accuracy(labels, probabilities),
         "test_accuracy": accuracy(labels, probabilities),
         "evaluation_loss": loss(labels, probabilities),
         **top5(labels, probabilities),
-        "balanced_accuracy": float(np.mean(recall[support > 0])),
-        "macro_f1": float(np.mean(np.nan_to_num(f1[support > 0]))),
+        "balanced_accuracy": per_class.mean(by_class, "recall"),
+        "macro_f1": per_class.mean(by_class, "f1"),
         "test_images": len(labels),
-        "per_class": {
-            name: {
-                "precision": _number(precision[i]),
-                "recall": _number(recall[i]),
-                "recall_interval": list(wilson(recall[i], support[i])) if support[i] else None,
-                "f1": _number(f1[i]),
-                "images": int(support[i]),
-            }
-            for i, name in enumerate(class_names)
-        },
+        "per_class": by_class,
     }
 
 
-def uneven(per_class: Any) -> bool:
+def uneven(by_class: Any) -> bool:
     """Whether the tested classes differ so much in size that figures by class belong beside the accuracy.
 
-    per_class: what `metrics` has under that name, or what a file has in its place.
+    by_class: what `metrics` has as `per_class`, or what a file has in its place.
     """
-    entries = per_class.values() if isinstance(per_class, dict) else ()
+    entries = by_class.values() if isinstance(by_class, dict) else ()
     sizes = [entry.get("images") for entry in entries if isinstance(entry, dict)]
     tested = [size for size in sizes if isinstance(size, int) and size > 0]
     return len(tested) > 1 and max(tested) >= UNEVEN * min(tested)
@@ -314,7 +298,3 @@ def superclass_accuracy(
     above = {name: i for i, members in enumerate(superclasses.values()) for name in members}
     to = np.array([above[name] for name in class_names])
     return float((to[probabilities.argmax(axis=1)] == to[labels]).mean())
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlbench.base.intervals import wilson
+from tlbench.runs import per_class
 
 HALF = 0.5  # the threshold where none has been chosen
 
@@ -43,37 +43,23 @@ def metrics(
 
     Means over classes leave out those that no image has; `micro_f1` counts the answers of all classes together.
     """
-    from sklearn.metrics import f1_score, precision_recall_fscore_support
+    from sklearn.metrics import f1_score
 
     taken = probabilities >= thresholds
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, taken, average=None, zero_division=np.nan
-    )
-    average = average_precisions(labels, probabilities)
     exact = float((taken == labels).all(axis=1).mean())
-    tested = support > 0
-    absent = (~taken & (labels == 0)).sum(axis=0) / np.maximum((labels == 0).sum(axis=0), 1)
+    by_class = per_class.figures(labels, taken, class_names)
+    average = average_precisions(labels, probabilities)
+    for entry, precision, threshold in zip(by_class.values(), average, thresholds, strict=True):
+        entry |= {"average_precision": per_class.number(precision), "threshold": float(threshold)}
     return {
         "evaluation": exact,
         "test_accuracy": exact,
         "evaluation_loss": loss(labels, probabilities),
-        "mean_average_precision": float(np.nanmean(average)) if tested.any() else None,
-        "balanced_accuracy": _mean(((recall + absent) / 2)[tested]),
-        "macro_f1": _mean(np.nan_to_num(f1[tested])),
+        "mean_average_precision": per_class.mean(by_class, "average_precision"),
+        "macro_f1": per_class.mean(by_class, "f1"),
         "micro_f1": float(f1_score(labels, taken, average="micro", zero_division=0)),
         "test_images": len(labels),
-        "per_class": {
-            name: {
-                "precision": _number(precision[i]),
-                "recall": _number(recall[i]),
-                "recall_interval": list(wilson(recall[i], support[i])) if support[i] else None,
-                "f1": _number(f1[i]),
-                "average_precision": _number(average[i]),
-                "threshold": float(thresholds[i]),
-                "images": int(support[i]),
-            }
-            for i, name in enumerate(class_names)
-        },
+        "per_class": by_class,
     }
 
 
@@ -137,11 +123,3 @@ def sureness(probabilities: np.ndarray, taken: np.ndarray) -> np.ndarray:
 def absent(name: str) -> str:
     """What an image is that a class is missing in."""
     return f"not {name}"
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -73,7 +73,7 @@ def _figures(results: dict[str, Any]) -> Any:
     from tlbench.runs import metrics
 
     grid = Table.grid(padding=(0, 2))
-    uneven = metrics.uneven(results["per_class"])
+    uneven = metrics.uneven(results["per_class"]) and "balanced_accuracy" in results
     rows = {
         "test images": f"{results['test_images']:,}",
         "accuracy": f"{results['evaluation']:.4f}",

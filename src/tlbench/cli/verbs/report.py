@@ -34,6 +34,7 @@ SORTABLE = {
     # As metrics.json and the published table have them:
     **{key: key for key in ("accuracy", "val_accuracy", "evaluation")},
     **{key: key for key in ("balanced_accuracy", "macro_f1")},
+    **{key: key for key in ("mean_average_precision", "micro_f1")},
 }
 FORMATS = ("markdown", "csv", "json")
 

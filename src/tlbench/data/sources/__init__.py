@@ -7,7 +7,6 @@ order before an image is read.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tlbench.base.errors import DataError
 from tlbench.config.schema import Data
 from tlbench.data import images, index
 from tlbench.data.images import FileImages, Images
+from tlbench.data.pictures import Place
 from tlbench.data.resize import Resize
 
 
@@ -63,7 +63,7 @@ def read(cfg: Data, resize: Resize) -> Contents:
 
 
 def read_files(
-    cfg: Data, paths: Sequence[Path], resize: Resize, lost: Sequence[str] = ()
+    cfg: Data, paths: Sequence[Place], resize: Resize, lost: Sequence[str] = ()
 ) -> tuple[FileImages, np.ndarray, list[str]]:
     """Image files as `images.read` has them; lost: a line for each further file that cannot be one of them.
 

@@ -14,12 +14,12 @@ from tlbench.base.errors import DataError
 from tlbench.base.files import read_text
 from tlbench.base.text import counted, printable
 from tlbench.config.schema import Data
-from tlbench.data import groups, images, index, shards
+from tlbench.data import groups, index, shards
 from tlbench.data.pictures import Member
 from tlbench.data.resize import Resize
 from tlbench.data.samples import Sample
 from tlbench.data.shards import first
-from tlbench.data.sources import Contents
+from tlbench.data.sources import Contents, read_files
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,7 @@ def read(cfg: Data, resize: Resize) -> Contents:
         log.warning(
             "Left out %s without a picture: %s", counted(len(found.bare), "key"), first(found.bare)
         )
-    table, good, unreadable = images.read(
-        found.places, resize, cfg.memory_limit_gb * 2**30, index=cfg.index
-    )
-    if unreadable and cfg.unreadable == "refuse":
-        raise DataError(
-            f"{len(unreadable)} of {len(found.places)} images cannot be read, the first: {unreadable[0]} "
-            "Mend or remove them, or set data.unreadable=skip."
-        )
+    table, good, unreadable = read_files(cfg, found.places, resize)
     return Contents(
         table,
         np.asarray(found.labels, np.int64)[good],
