@@ -428,3 +428,14 @@ def test_a_batch_is_what_memory_holds(size: int, images: int) -> None:
 
     model = SimpleNamespace(input_shape=(None, size, size, 3))
     assert Loaded(None, None, model).batch_size == images  # type: ignore[arg-type]
+
+
+def test_the_recall_of_each_of_several_classes_has_its_interval() -> None:
+    labels = np.array([[1, 0, 0]] * 12 + [[1, 1, 0]] * 8, np.uint8)
+    probabilities = np.tile(np.float32([0.9, 0.6, 0.1]), (20, 1))
+    probabilities[:5, 0] = 0.2
+    found = metrics.metrics(labels, probabilities, ["a", "b", "none"])["per_class"]
+    for name, right, images in (("a", 15, 20), ("b", 8, 8)):
+        surely = binomtest(right, images).proportion_ci(method="wilson")
+        assert found[name]["recall_interval"] == pytest.approx([*surely], abs=1e-6)
+    assert found["none"]["recall_interval"] is None
