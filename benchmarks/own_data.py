@@ -21,6 +21,7 @@ from PIL import Image
 
 import measure
 import tlbench
+from tlbench.base.intervals import wilson
 from tlbench.config.compose import compose
 from tlbench.data import datasets, near
 from tlbench.data.resize import Resize
@@ -28,7 +29,6 @@ from tlbench.inspection import inspect, seen
 from tlbench.inspection.problems import SEEN, WRONG
 from tlbench.inspection.seen import CLOSER
 from tlbench.probing import threads
-from tlbench.runs.metrics import wilson
 from work import NETWORKS
 
 COLUMNS = ("trained on", "tested on", "weights", "images", "accuracy", "95 %", "macro F1")

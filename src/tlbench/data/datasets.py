@@ -93,6 +93,11 @@ class Dataset:
         return len(pairs) - len(np.unique(self.images.ids[rows]))
 
     @property
+    def seen(self) -> np.ndarray:
+        """Which test images are training images too, (test images,) bool."""
+        return np.isin(self.ids_of("test"), self.ids_of("train"))
+
+    @property
     def straddling(self) -> int:
         """How many groups have images in more than one split: the data set itself has split them."""
         if self.groups is None:

@@ -29,22 +29,20 @@ WIDE_GAP = 0.1  # between training accuracy while training and in inference, wor
 def found(trainer: Trainer) -> dict[str, Any]:
     """Figures of the final model, as metrics.json has them; test labels and probabilities are kept."""
     began = time.perf_counter()
-    cfg, dataset, classifier = trainer.cfg, trainer.dataset, trainer.classifier
-    sample = _sample(dataset.splits["train"], cfg.seed)
-    parts = [dataset.splits["test"], dataset.splits["validation"], sample]
+    cfg, dataset, state = trainer.cfg, trainer.dataset, trainer.state
+    splits, classifier = dataset.splits, trainer.classifier
+    parts = [splits["test"], splits["validation"], _sample(splits["train"], cfg.seed)]
     given = _predict(trainer, np.concatenate(parts))
     probabilities, *others = np.split(given, np.cumsum([len(rows) for rows in parts])[:-1])
     thresholds = _thresholds(dataset, others[0])
-    pairs = zip(parts[1:], others, strict=True)
     validated, sampled = (
-        metrics.accuracy(dataset.labels[rows], part, thresholds) for rows, part in pairs
+        metrics.accuracy(dataset.labels[rows], part, thresholds)
+        for rows, part in zip(parts[1:], others, strict=True)
     )
     evaluated = time.perf_counter() - began
     labels = dataset.labels_of("test")
-    seen = np.isin(dataset.ids_of("test"), dataset.ids_of("train"))
     _keep(trainer, np.concatenate(parts[:2]), given, thresholds)
-    state = trainer.state
-    last, images = state.history[state.kept - 1], len(dataset.splits["train"])
+    last = state.history[state.kept - 1]
     _warn_of_a_gap(last["accuracy"], sampled, batch_norm.statistics(cfg))
     return {
         "parameters": classifier.parameters,
@@ -59,12 +57,12 @@ def found(trainer: Trainer) -> dict[str, Any]:
         "stopped_early": trainer.stopped,
         **{name: last[name] for name in ("strength",) if last.get(name) is not None},
         **metrics.metrics(labels, probabilities, dataset.class_names, thresholds),
-        **metrics.unseen(metrics.right(labels, probabilities, thresholds), seen),
+        **metrics.unseen(metrics.right(labels, probabilities, thresholds), dataset.seen),
         "batch_norm_recalibrated": state.recalibrated,
         "features_seconds": state.features_seconds,
         "training_seconds": state.seconds,
         "evaluation_seconds": state.evaluation_seconds + evaluated,
-        "images_per_second": images * len(state.history) / state.seconds,
+        "images_per_second": len(splits["train"]) * len(state.history) / state.seconds,
         "latency_ms": latency_ms(classifier, dataset, cfg, trainer.machine),
         "peak_memory_bytes": memory.peak_bytes(),
     }
