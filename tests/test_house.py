@@ -92,6 +92,7 @@ PRIVATE = {
     "hydra._internal.utils.get_args_parser": "Hydra's flags, to refuse what is none in one line",
     "keras.src.datasets.cifar.load_batch": "reads CIFAR's pickles without running any",
     "omegaconf._utils.get_yaml_loader": "reads YAML as Hydra does",
+    "tensorflow.python.eager.context": "has threads sleep while they wait",
     "tensorflow.python.framework.convert_to_constants.convert_variables_to_constants_v2": (
         "freezes variables, as TensorFlow Lite's converter does"
     ),
@@ -110,15 +111,18 @@ def test_private_names_of_other_libraries_are_few_and_there() -> None:
     for name in PRIVATE:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute)
-    # Methods and attributes: layers inside of layers, their calls, that registry's, and what Hydra offers on Tab.
+    # Methods and attributes: layers inside of layers, their calls, that registry's, a context's own settings, and what
+    # Hydra offers on Tab.
     import keras
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+    from tensorflow.python.eager import context
     from tensorflow.python.framework.ops import gradient_registry
 
     called = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).layers[0]
     assert len(called._inbound_nodes) == 1
     assert not called._outbound_nodes
     assert "MatMul" in gradient_registry._registry
+    assert hasattr(context.context(), "_config")
     assert callable(keras.Layer._flatten_layers)
     assert callable(DefaultCompletionPlugin._query)
 

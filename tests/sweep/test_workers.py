@@ -17,6 +17,7 @@ import pytest
 import processes
 from helpers import TINY, Answer, make_config, once
 from tlbench.base import kept
+from tlbench.base.stopping import JOB
 from tlbench.config import identity
 from tlbench.runs.run import Run
 from tlbench.sweep.workers import Crew, Job, Worker
@@ -78,6 +79,29 @@ def test_a_job_of_a_shared_process_has_the_bits_of_one_alone(heads: Path) -> Non
     assert Run.open(shared).manifest["features"]["images_computed"] == 0
     assert bits(shared) == bits(alone)
     assert bits(shared) != bits(heads / "sweep" / "2")
+
+
+def test_a_job_beside_others_has_the_bits_of_one_alone_and_its_threads_sleep(
+    heads: Path, tmp_path: Path
+) -> None:
+    words = ["train", *HEADS, f"features.folder={heads / 'cache'}", "learning_rate=0.03"]
+    command = [*words, f"hydra.run.dir={tmp_path / 'run'}"]
+    script = (
+        f"from tlbench.cli import main\nassert main.main({command!r}) == 0\n"
+        "from tensorflow.python.eager import context\n"
+        "print(context.context().config.experimental.disable_thread_spinning)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, JOB: "2"},
+        stdin=subprocess.PIPE,  # open to the end: a sweep that closes it asks its job to end
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read().splitlines()[-1:] == ["True"]
+    process.communicate()
+    assert bits(tmp_path / "run") == bits(heads / "alone")
 
 
 def test_a_job_that_fails_in_training_leaves_the_others(heads: Path) -> None:
@@ -161,7 +185,7 @@ def test_a_later_job_hears_the_terminal_and_a_second_try_comes_to_the_same_bits(
 
 def test_a_process_that_starts_as_the_sweep_ends_does_no_job() -> None:
     job = Job(0, [], Path("0"), "job", ["--version"], completed=False, features=None)
-    crew = Crew([job], several=False)
+    crew = Crew([job], at_once=1)
     crew.end()
     assert crew._for(job, None).run(job.command, lambda _: None) == 0
     crew.work(lambda: None)
@@ -254,7 +278,7 @@ def test_what_is_kept_is_made_once_and_by_default_nothing_is() -> None:
 
 def test_a_process_passes_lines_on_and_takes_another_job() -> None:
     said: list[str] = []
-    worker = Worker("features", 80)
+    worker = Worker("features", 80, at_once=1)
     assert worker.run(["train", "sed=1"], said.append) == 2
     assert worker.over  # it failed
     worker.close()

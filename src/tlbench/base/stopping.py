@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-JOB = "TLBENCH_JOB"  # in the environment of a sweep's job, whose stdin is a pipe from the sweep
+JOB = "TLBENCH_JOB"  # in the environment of a sweep's job, whose stdin is a pipe from the sweep: how many run at a time
 SAVE = b"s"  # what the sweep writes there to ask for a checkpoint; closing it asks the job to end
 
 

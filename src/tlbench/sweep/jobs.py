@@ -76,7 +76,7 @@ def _returned(job: Job, error: SweepError) -> JobReturn:
 
 
 def _run_all(jobs: list[Job], n_jobs: int, asked: Stopping) -> None:
-    crew = Crew(jobs, several=n_jobs > 1)
+    crew = Crew(jobs, n_jobs)
     asked.pass_on = crew.save
     pool = ThreadPoolExecutor(n_jobs, thread_name_prefix="jobs")
     try:

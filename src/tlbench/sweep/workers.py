@@ -52,8 +52,8 @@ class Job:
 class Worker:
     """One process, from its start until it takes no more jobs."""
 
-    def __init__(self, features: str | None, width: int) -> None:
-        """features: of the jobs that it is for; width: of a line that is passed on."""
+    def __init__(self, features: str | None, width: int, at_once: int) -> None:
+        """features: of the jobs that it is for; width: of a line that is passed on; at_once: jobs of the sweep."""
         self.features = features
         self.over = False  # whether it takes no more jobs
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Worker:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, "COLUMNS": str(width), "TTY_COMPATIBLE": "0", JOB: "1"},
+            env={**os.environ, "COLUMNS": str(width), "TTY_COMPATIBLE": "0", JOB: str(at_once)},
         )
 
     def run(self, command: Sequence[str], say: Callable[[str], None]) -> int:
@@ -109,10 +109,10 @@ class Worker:
 class Crew:
     """Workers that do the jobs of a sweep among them; `work` is what each of several threads does."""
 
-    def __init__(self, jobs: Sequence[Job], *, several: bool) -> None:
-        """several: whether more than one job runs at a time, so that lines have to say whose they are."""
+    def __init__(self, jobs: Sequence[Job], at_once: int) -> None:
+        """at_once: jobs that run at a time; of several, lines have to say whose they are."""
         self._left = list(jobs)
-        self._several = several
+        self._at_once = at_once
         # A process keeps its width for jobs of any number.
         self._width = console.err.width - max((len(self._prefix(job)) for job in jobs), default=0)
         self._workers: list[Worker] = []
@@ -170,7 +170,7 @@ class Crew:
         if worker and not worker.over and worker.features == job.features:
             return worker
         self._leave(worker)
-        worker = Worker(job.features, self._width)
+        worker = Worker(job.features, self._width, self._at_once)
         self._workers.append(worker)
         if self._ending.is_set():  # it was asked to before this process was there to hear
             worker.ask_to_end()
@@ -182,7 +182,7 @@ class Crew:
             self._workers.remove(worker)
 
     def _prefix(self, job: Job) -> str:
-        return f"[{job.number}] " if self._several else "  "
+        return f"[{job.number}] " if self._at_once > 1 else "  "
 
     def _run(self, job: Job, worker: Worker) -> None:
         """Run one job to its end."""
