@@ -5,12 +5,14 @@ import pytest
 
 from helpers import MOBILENET, make_config, resize_to
 from tlbench.base.draws import reseed, seed_for
+from tlbench.config.schema import Stage
 from tlbench.data import augmentations, datasets
 from tlbench.features import engines, frozen
 from tlbench.networks import batch_norm, classifiers
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, keras, prepare, tf
 from tlbench.training import inputs, stages
+from tlbench.training.callbacks import LiveDisplay
 
 
 def test_no_purpose_shares_a_seed_with_another() -> None:
@@ -86,6 +88,33 @@ def test_statistics_are_of_images_drawn_for_them_alone(monkeypatch: pytest.Monke
     epoch, _ = next(iter(inputs.shuffled(source, dataset, cfg, range(1))))
     assert len(seen[0]) == cfg.batch_size
     assert not np.array_equal(seen[0], epoch.numpy())
+
+
+@pytest.mark.parametrize(("cheap", "sizes"), [(True, [1024, 276]), (False, [*[64] * 20, 20])])
+def test_rows_are_evaluated_in_order_and_more_of_them_at_once_where_they_are_features(
+    cheap: bool, sizes: list[int]
+) -> None:
+    dataset = datasets.load(make_config("data=digits").data, resize_to(8))
+    rows = np.random.default_rng(0).permutation(len(dataset.labels))[:1300]
+    source = inputs.Source(keras.Sequential(), lambda x: x, lambda x, _: x, cheap_steps=cheap)
+    batches = [[a.numpy() for a in batch] for batch in inputs.in_order(source, dataset, rows, 64)]
+    assert [len(inputs) for inputs, _ in batches] == sizes
+    np.testing.assert_array_equal(np.concatenate([given for given, _ in batches]), rows)
+    of_each = np.concatenate([labels for _, labels in batches])
+    np.testing.assert_array_equal(of_each, dataset.labels[rows])
+
+
+def test_the_bar_counts_images_of_training_and_of_validation() -> None:
+    seen: list[int] = []
+    display = LiveDisplay(
+        Stage("head", False, 1, None, None), 64, 1024, images=100, validation=1500
+    )
+    display.seen, display.figures, display.advance = 0, "", lambda count, _: seen.append(count)
+    display.on_train_batch_end(0)
+    display.on_test_begin()
+    display.on_test_batch_end(0)
+    display.on_test_batch_end(1)
+    assert seen == [64, 36, 1024, 476]
 
 
 def test_orders_of_neighbouring_seeds_differ() -> None:

@@ -110,12 +110,15 @@ class Judge(keras.callbacks.Callback):
 class LiveDisplay(keras.callbacks.Callback):
     """A bar for the epoch under way and its validation; off a terminal the history's lines must do.
 
-    images: of an epoch's training; validation: images that follow them.
+    batch_size, evaluated: images of a batch in training and in validation; images: of an epoch's training;
+    validation: images that follow them.
     """
 
-    def __init__(self, stage: Stage, batch_size: int, images: int, validation: int) -> None:
+    def __init__(
+        self, stage: Stage, batch_size: int, evaluated: int, images: int, validation: int
+    ) -> None:
         super().__init__()
-        self.stage, self.batch_size = stage, batch_size
+        self.stage, self.batch_size, self.evaluated = stage, batch_size, evaluated
         self.images, self.validation = images, validation
         self.bar = contextlib.ExitStack()
 
@@ -139,7 +142,7 @@ class LiveDisplay(keras.callbacks.Callback):
         self._reach(self.images)
 
     def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self._reach(self.images + min((batch + 1) * self.batch_size, self.validation))
+        self._reach(self.images + min((batch + 1) * self.evaluated, self.validation))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         self.close()

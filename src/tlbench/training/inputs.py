@@ -20,6 +20,7 @@ from tlbench.networks.hardware import keras, tf
 from tlbench.training import losses
 
 AHEAD = 2  # batches loaded at once, and held ready
+CHEAP = 1024  # rows of a batch in evaluation where a step costs more than what it computes
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Source:
     drawn: Callable[[tf.Tensor, list[Any]], tf.Tensor]  # rows, seed -> augmented inputs
     cheap_steps: bool  # a step is so short that Python between steps would show
     failures: list[TlbenchError] = field(default_factory=list)  # what reading raised, see `told`
+
+    def evaluated(self, batch_size: int) -> int:
+        """Rows of a batch where nothing is trained; batch_size: of training."""
+        return max(batch_size, CHEAP) if self.cheap_steps else batch_size
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
@@ -96,9 +101,9 @@ def from_features(classifier: Classifier, frozen: Features, cfg: Config) -> Sour
 def in_order(
     source: Source, dataset: Dataset, rows: np.ndarray, batch_size: int
 ) -> tf.data.Dataset:
-    """(inputs, labels) in the order of the rows, the last batch as small as it comes."""
+    """(inputs, labels) in the order of the rows, the last batch as small as it comes; batch_size: of training."""
     labels = tf.constant(dataset.labels)
-    batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(source.evaluated(batch_size))
     return _read_ahead(batches, lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)))
 
 

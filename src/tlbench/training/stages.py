@@ -118,7 +118,8 @@ class Trainer:
         first = len(state.history) - state.epoch
         images, validating = (len(self.dataset.splits[s]) for s in ("train", "validation"))
         history = History(stage, state, images, self.tracking)
-        display = LiveDisplay(stage, self.cfg.batch_size, images, validating)
+        size = self.cfg.batch_size
+        display = LiveDisplay(stage, size, source.evaluated(size), images, validating)
         stopping_early = EarlyStopping(self.cfg.early_stopping)
         path = self.run.folder / layout.CHECKPOINT
         keeper = Keeper(path, state, stopping_early, history, stopping.current())
