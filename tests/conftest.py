@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import processes
 from helpers import BACKBONE, TINY, Answer, once
 from tlbench.cli import main
+from tlbench.sweep import workers
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +26,14 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tlbench(capfd: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Run a command in this process."""
+def tlbench(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Answer]:
+    """Run a command in this process; the jobs of a sweep are forked."""
 
     def run(*words: str) -> Answer:
+        if "--multirun" in words:
+            monkeypatch.setattr(workers, "PYTHON", (processes.python(), *workers.PYTHON[1:]))
         capfd.readouterr()
         code = main.main(list(words))
         out, err = capfd.readouterr()

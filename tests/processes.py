@@ -1,61 +1,49 @@
-"""Commands in processes of their own, forked from one that has imported TensorFlow.
+"""Commands in processes of their own, forked by a Python that has imported Keras (`forking.py`).
 
 What is tested is what signals, limits and terminals do to a process; importing takes twice as long as the least
-training. TensorFlow starts its threads, and looks for GPUs, when it is first used: a fork before that is sound.
+training.
 """
 
-import contextlib
-import multiprocessing
+import atexit
+import functools
 import os
 import pty
-import resource
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 import termios
-from collections.abc import Callable, Mapping
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pexpect
-import pytest
 from pexpect import fdpexpect
 
-# None of tlbench's own, some of which look at the streams and at the environment while they are imported.
-IMPORTED = ["keras", "hydra.main", "sklearn.datasets", "matplotlib.figure"]
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(IMPORTED)
+import forking
+from forking import Fork
 
 
-class Command:
+class Command(Fork):
     """`tlbench WORDS` under way, as a subprocess.Popen of it would be; nothing is read of its stdout."""
 
     def __init__(self, *words: str, limits: Mapping[str, int] | None = None) -> None:
         """limits: of the system, by the names that `resource` has."""
-        reader, writer = FORKS.Pipe(duplex=False)
-        self._process = _started(_into_a_pipe, words, writer, dict(limits or {}))
-        writer.close()
-        self.stderr = os.fdopen(os.dup(reader.fileno()), encoding="utf-8", errors="replace")
-
-    @property
-    def pid(self) -> int:
-        assert self._process.pid is not None
-        return self._process.pid
-
-    def send_signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    def wait(self) -> int:
-        """The exit code; a signal's number, negative, where one has ended it."""
-        self._process.join()
-        assert self._process.exitcode is not None
-        return self._process.exitcode
+        reader, writer = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        streams = (nothing, nothing, writer)
+        super().__init__(
+            _server().address, ("-m", "tlbench", *words), streams, os.environ, limits=limits
+        )
+        for stream in (nothing, writer):
+            os.close(stream)
+        self.stderr = os.fdopen(reader, encoding="utf-8", errors="replace")
 
     def rest(self) -> tuple[int, str]:
         """The exit code, and what stderr said that has not been read."""
-        said = self.stderr.read()
-        self.stderr.close()
+        with self.stderr:
+            said = self.stderr.read()
         return self.wait(), said
 
 
@@ -65,9 +53,9 @@ class Terminal(fdpexpect.fdspawn):
     def __init__(self, *words: str, columns: int, environment: Mapping[str, str]) -> None:
         outside, inside = pty.openpty()
         termios.tcsetwinsize(inside, (24, columns))
-        terminal = Connection(inside)
-        self._process = _started(_on_a_terminal, words, terminal, environment=environment)
-        terminal.close()
+        words = ("-m", "tlbench", *words)
+        self._fork = Fork(_server().address, words, [inside] * 3, environment, terminal=True)
+        os.close(inside)
         super().__init__(outside, timeout=240, encoding="utf-8")
 
     def sendintr(self) -> None:
@@ -78,56 +66,37 @@ class Terminal(fdpexpect.fdspawn):
         """The exit code, and what the terminal was sent and nobody has expected."""
         self.expect(pexpect.EOF)
         self.close()
-        self._process.join()
-        assert self._process.exitcode is not None
-        return self._process.exitcode, self.before
+        return self._fork.wait(), self.before
 
 
-def _started(
-    target: Callable[..., None], *about: object, environment: Mapping[str, str] = os.environ
-) -> BaseProcess:
-    """A process that ends with this one, should a test leave it behind."""
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # TensorFlow reads once, while it is imported, how much it is to say
-        patch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
-        forkserver.ensure_running()
-    process = FORKS.Process(
-        target=target, args=(str(Path.cwd()), dict(environment), *about), daemon=True
-    )
-    process.start()
-    return process
+def python() -> str:
+    """What can be started in place of sys.executable with `-m MODULE` or a script, and has imported Keras before."""
+    return _server().python
 
 
-def _into_a_pipe(
-    folder: str,
-    environment: dict[str, str],
-    words: tuple[str, ...],
-    stderr: Connection,
-    limits: dict[str, int],
-) -> None:
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number, stream in enumerate((nothing, nothing, stderr.fileno())):
-        os.dup2(stream, number)
-    stderr.close()
-    for name, limit in limits.items():
-        resource.setrlimit(getattr(resource, name), (limit, limit))
-    _run(folder, environment, words)
+@dataclass(frozen=True)
+class _Server:
+    address: str
+    python: str
 
 
-def _on_a_terminal(
-    folder: str, environment: dict[str, str], words: tuple[str, ...], terminal: Connection
-) -> None:
-    os.login_tty(terminal.fileno())
-    _run(folder, environment, words)
-
-
-def _run(folder: str, environment: dict[str, str], words: tuple[str, ...]) -> None:
-    """The command, with streams as a new Python has them."""
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)
-    from tlbench.cli import main
-
-    sys.exit(main.main(list(words)))
+@functools.cache
+def _server() -> _Server:
+    """Begun when it is first needed."""
+    folder = Path(tempfile.mkdtemp(prefix="forks"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    server = _Server(str(folder / "socket"), str(folder / "python"))
+    code = f"import sys; sys.path.append({str(Path(forking.__file__).parent)!r}); import forking; "
+    code += f"forking.stand_in({server.address!r})"
+    Path(server.python).write_text(f"#!{sys.executable} -IS\n{code}\n")
+    Path(server.python).chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(server.address)
+        listener.listen()
+        subprocess.Popen(
+            [sys.executable, "-P", forking.__file__, str(listener.fileno()), server.python],
+            stdin=subprocess.PIPE,  # closed when this process ends: then the server does
+            pass_fds=[listener.fileno()],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+    return server
