@@ -93,6 +93,7 @@ def serve(listener: socket.socket, python: str) -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     gc.freeze()  # the forks' collectors leave it alone, and its pages shared
+    os.fsync = lambda fd: None  # as in the tests' own process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C where the tests run
     waited_for: list[Any] = [0, listener]
     while 0 not in select.select(waited_for, [], [])[0]:
@@ -149,11 +150,12 @@ def _become(asked: dict[str, Any], streams: Sequence[int], python: str) -> None:
         resource.setrlimit(getattr(resource, name), (limit, limit))
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)
     sys.executable = python
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv[1:] = asked["words"]
 
 
 def run() -> NoReturn:
-    """What Python does with the words in sys.argv: -m MODULE, of the working folder too but for -P, or a script."""
+    """What Python does with the words in sys.argv, and as it ends."""
     code: Any = 0
     try:
         _run()
@@ -171,16 +173,19 @@ def run() -> NoReturn:
 
 
 def _run() -> None:
+    """A script, -c CODE or -m MODULE; what lies in the working folder is found too but for -P."""
     alone = sys.argv[1] == "-P"
     del sys.argv[: 1 + alone]
-    if sys.argv[0] != "-m":
-        sys.path.insert(0, str(Path(sys.argv[0]).parent))
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        return
+    script = sys.argv[0]
     if not alone:
-        sys.path.insert(0, str(Path.cwd()))
-    del sys.argv[0]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        sys.path.insert(0, str(Path.cwd() if script in ("-c", "-m") else Path(script).parent))
+    if script == "-c":
+        exec(compile(sys.argv.pop(1), "<string>", "exec"), {"__name__": "__main__"})
+    elif script == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(script, run_name="__main__")
 
 
 if __name__ == "__main__":

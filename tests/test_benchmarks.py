@@ -3,10 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import processes
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
@@ -25,7 +26,7 @@ TABLES = [*SIDES, "frozen_head_full", "head_sweep_full", "probing_full"]
 
 
 def _run(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, str(FOLDER / f"{name}.py"), *flags]
+    words = [processes.python(), str(FOLDER / f"{name}.py"), *flags]
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
     return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
 

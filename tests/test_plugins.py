@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import processes
+
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 
 
@@ -23,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tlbench(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     paths = [str(place), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
-        [sys.executable, "-m", "tlbench", *words],
+        [processes.python(), "-m", "tlbench", *words],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+import processes
 from helpers import TINY
 from tlbench.base import console
 from tlbench.base.text import printable
@@ -37,7 +38,8 @@ def in_a_shell(line: str, **environment: str) -> subprocess.CompletedProcess[str
 @pytest.mark.parametrize("streams", [">/dev/full 2>/dev/full", ">&- 2>&- <&-"])
 def test_a_training_ends_well_where_nobody_can_hear_it(streams: str) -> None:
     words = " ".join((*TINY, "epochs=1", "hydra.run.dir=run")).replace("[", "\\[")
-    done = in_a_shell(f"{COMMAND} train {words} trainable=false {streams}")
+    python = sys.executable if "&-" in streams else processes.python()  # which takes three
+    done = in_a_shell(f"{python} -m tlbench train {words} trainable=false {streams}")
     assert done.returncode == 0
     run = Run.open(Path("run"))
     assert run.status == "completed"
@@ -46,7 +48,8 @@ def test_a_training_ends_well_where_nobody_can_hear_it(streams: str) -> None:
 
 def test_a_sweep_ends_well_where_nobody_can_hear_it() -> None:
     words = " ".join((*TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=sweep")).replace("[", "\\[")
-    done = in_a_shell(f"{COMMAND} train --multirun {words} trainable=false >/dev/full 2>/dev/full")
+    command = f"{processes.python()} -m tlbench train --multirun {words} trainable=false"
+    done = in_a_shell(f"{command} >/dev/full 2>/dev/full")
     assert done.returncode == 0
     assert Run.open(Path("sweep/1")).status == "completed"
     assert "2 seeds" in Path("sweep/table.md").read_text()

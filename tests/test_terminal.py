@@ -12,6 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from rich.cells import cell_len
 
+import processes
 from helpers import TINY
 from processes import Terminal
 from tlbench.runs.run import Run
@@ -97,7 +98,7 @@ def test_colours_are_forced_into_a_pipe_and_nothing_else_is(digits_run: Path) ->
     words = ("train", *TINY, "trainable=false", "epochs=1", "hydra.run.dir=run")
     for command in (words, ("report", str(digits_run))):
         done = subprocess.run(
-            [sys.executable, "-m", "tlbench", *command],
+            [processes.python(), "-m", "tlbench", *command],
             env={**os.environ, "FORCE_COLOR": "1"},
             capture_output=True,
             text=True,

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
+import processes
 from helpers import MOBILENET, TINY, Answer
 from tlbench.report import page, rows
 from tlbench.runs.run import Run
@@ -83,7 +83,7 @@ def test_a_job_that_fails_is_a_row_and_a_second_try_does_the_rest(tlbench: Comma
 
 def stopped_at(line_start: str, number: int, *words: str) -> str:
     """Run a sweep and send it a signal when a line begins so; what it said."""
-    command = [sys.executable, "-m", "tlbench", "train", "--multirun", *words]
+    command = [processes.python(), "-m", "tlbench", "train", "--multirun", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert process.stderr is not None
     for line in process.stderr:
@@ -123,7 +123,7 @@ def test_a_sweep_that_is_stopped_and_killed_twice_ends_in_the_same_table(tlbench
 
 
 def test_a_killed_job_is_a_row_with_its_reason() -> None:
-    words = [sys.executable, "-m", "tlbench", "train", "--multirun", *TINY]
+    words = [processes.python(), "-m", "tlbench", "train", "--multirun", *TINY]
     words += ["epochs=1,300", "hydra.sweep.dir=sweep"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None

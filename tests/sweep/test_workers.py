@@ -28,7 +28,7 @@ HEADS = (*TINY, "trainable=false", "augment=flip", "head.dropout=0.2")
 
 
 def sweep(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tlbench", "train", "--multirun", "hydra.sweep.dir=sweep"]
+    command = [processes.python(), "-m", "tlbench", "train", "--multirun", "hydra.sweep.dir=sweep"]
     return subprocess.Popen([*command, *words], stderr=subprocess.PIPE, text=True)
 
 
