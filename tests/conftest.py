@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import forking
 import processes
 from helpers import BACKBONE, TINY, Answer, once
 from tlbench.cli import main
@@ -32,9 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """What is written is read back before the power fails: a tenth of a training's time is spent on that."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(os, "fsync", forking.no_waiting)
         yield
 
 
