@@ -93,7 +93,7 @@ def test_another_head_seed_or_rate_reuses_the_features_another_backbone_never(
     # A seed draws other random weights too, so those are taken from the first run.
     weights = "backbone.weights=first"
     for i, other in enumerate(
-        (["head.widths=[8]", "learning_rate=0.1"], ["data.split_seed=3"], ["seed=4"])
+        (["head.widths=[8]", "learning_rate=0.1", "seed=4"], ["data.split_seed=3"])
     ):
         run, said = trained(tlbench, f"other{i}", *frozen, *other, weights)
         assert run.manifest["features"]["images_computed"] < images
@@ -470,10 +470,9 @@ for turn in range(60):
 
 
 def test_getting_pruning_and_clearing_at_once(tmp_path: Path) -> None:
-    words = [[sys.executable, "-c", STRESS, str(tmp_path / "store"), str(i)] for i in range(4)]
+    words = [[processes.python(), "-c", STRESS, str(tmp_path / "store"), str(i)] for i in range(4)]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for command in words]
-    for process in processes:
+    for process in [subprocess.Popen(command, **pipes) for command in words]:
         said = process.communicate()[1]
         assert process.returncode == 0, said
     housekeeping.clear(tmp_path / "store")
@@ -504,7 +503,7 @@ print(computed)
 
 
 def worker(root: Path, pause: float) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", WORKER, str(root), str(pause)]
+    words = [processes.python(), "-c", WORKER, str(root), str(pause)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
