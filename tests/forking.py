@@ -78,10 +78,12 @@ def stand_in(address: str) -> None:
 
     Where this one is killed, the server sees to it that the other is too.
     """
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # what comes early waits
     fork = Fork(address, sys.argv[1:], (0, 1, 2), os.environ)
     for number in PASSED_ON:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: fork.send_signal(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     code = fork.wait()
     if code < 0:
         if -code in PASSED_ON:
@@ -125,8 +127,9 @@ def _serve_one(connection: socket.socket, python: str) -> None:
         return
     for stream in streams:
         os.close(stream)
-    connection.sendall(f"{child}\n".encode())
     threading.Thread(target=_end_unheard, args=(connection, child), daemon=True).start()
+    with contextlib.suppress(BrokenPipeError):
+        connection.sendall(f"{child}\n".encode())
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with contextlib.suppress(BrokenPipeError):
         connection.sendall(f"{code}\n".encode())
