@@ -6,7 +6,7 @@ import subprocess
 
 import processes
 
-WAITING = """
+WAITING = r"""
 import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: os.write(1, b"heard\n"))
 print(os.getpid(), flush=True)
