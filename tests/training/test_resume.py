@@ -75,50 +75,49 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
     return bits(str(once(tmp_path_factory, "uninterrupted", make) / "run"))
 
 
-@pytest.mark.parametrize(
-    ("marker", "number", "code"),
-    [
+def test_a_run_stopped_again_and_again_goes_on_to_the_same_bits(
+    uninterrupted: tuple[Any, ...],
+) -> None:
+    process = start(*STATEFUL, "hydra.run.dir=run")
+    for marker, number, code in (
         ("probe 1/2", signal.SIGKILL, -9),
         ("finetune 2/3", signal.SIGTERM, 143),
         ("finetune 3/3", signal.SIGKILL, -9),  # in the last checkpoint or in evaluation
-    ],
-)
-def test_a_stopped_run_goes_on_to_the_same_bits(
-    uninterrupted: tuple[Any, ...], marker: str, number: int, code: int
-) -> None:
-    ended, said = signal_after(start(*STATEFUL, "hydra.run.dir=run"), marker, number)
-    assert ended == code
-    if number == signal.SIGTERM:
-        assert Run.open(Path("run")).status == "interrupted"
-        command = re.search(r"Go on with: tlbench train (resume=\S+)", said)
-        assert command is not None
-        resumed = start(command[1])
-    else:
-        resumed = start("resume=run")
-    ended, said = resumed.rest()
+    ):
+        ended, said = signal_after(process, marker, number)
+        assert ended == code
+        words = "resume=run"
+        if number == signal.SIGTERM:
+            assert Run.open(Path("run")).status == "interrupted"
+            command = re.search(r"Go on with: tlbench train (resume=\S+)", said)
+            assert command is not None
+            words = command[1]
+        process = start(words)
+    ended, said = process.rest()
     assert ended == 0, said
     assert bits("run") == uninterrupted
 
 
-@pytest.mark.parametrize("step", [1, 9, 16, 17])  # of 17: the last is the epoch's end, too
-def test_a_run_that_stopped_in_any_step_goes_on_to_the_same_bits(
-    uninterrupted: tuple[Any, ...],
-    tlbench: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    step: int,
+def test_a_run_that_stops_in_any_step_goes_on_to_the_same_bits(
+    uninterrupted: tuple[Any, ...], tlbench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Keeper.on_train_batch_end
-    asked: list[int] = []
+    """In an epoch's first of 17, once more in the same epoch, at an epoch's end, and just before one."""
+    heard, stops = Keeper.on_train_batch_end, [(0, 1), (0, 9), (1, 17), (2, 16)]
 
     def hear(self: Keeper, batch: int, logs: Any = None) -> None:
-        if self.mid_epoch and batch + 1 == step and not asked:
-            asked.append(batch)
+        place = (self.state.epoch, self.first_step + batch + 1)
+        if self.mid_epoch and stops and place == stops[0]:
+            stops.pop(0)
             os.kill(os.getpid(), signal.SIGTERM)
         heard(self, batch, logs)
 
     monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
-    assert tlbench("train", *STATEFUL, "hydra.run.dir=run").code == 143
-    answer = tlbench("train", "resume=run")
+    words = (*STATEFUL, "hydra.run.dir=run")
+    for left in (3, 2, 1, 0):
+        assert tlbench("train", *words).code == 143
+        assert len(stops) == left
+        words = ("resume=run",)
+    answer = tlbench("train", *words)
     assert answer.code == 0, answer.err
     assert bits("run") == uninterrupted
 
