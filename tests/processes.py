@@ -96,6 +96,7 @@ def _server() -> _Server:
         subprocess.Popen(
             [sys.executable, "-P", forking.__file__, str(listener.fileno()), server.python],
             stdin=subprocess.PIPE,  # closed when this process ends: then the server does
+            stderr=subprocess.DEVNULL,  # TensorFlow speaks while a test may listen to its own process
             pass_fds=[listener.fileno()],
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )

@@ -9,11 +9,24 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import BACKBONE, Answer
+from helpers import BACKBONE, Answer, once
+from tlbench.cli import main
 
 Command = Callable[..., Answer]
 
 SOLVED = ("data=digits", *BACKBONE, "features.precision=float32", "data.limit=400")
+
+
+@pytest.fixture(scope="module")
+def probabilities(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """What a logistic head says of the test pictures."""
+
+    def make(folder: Path) -> None:
+        places = (f"hydra.run.dir={folder / 'run'}", f"features.folder={folder / 'features'}")
+        assert main.main(["train", "head=logistic", *SOLVED, *places]) == 0
+
+    folder = once(tmp_path_factory, "logistic", make)
+    return np.load(folder / "run" / "predictions.npz")["probabilities"]
 
 
 @pytest.mark.parametrize("head", ["logistic", "ridge", "class_mean", "nearest"])
@@ -47,23 +60,15 @@ def test_a_solved_head_is_a_usual_run(tlbench: Command, tmp_path: Path, head: st
     assert "solved exactly" in more.err
 
 
-def test_the_same_bits_for_the_same_command(tlbench: Command, tmp_path: Path) -> None:
-    for run in ("a", "b"):
-        assert tlbench("train", "head=logistic", *SOLVED, f"hydra.run.dir={run}").code == 0
-    first, second = (np.load(tmp_path / run / "predictions.npz") for run in ("a", "b"))
-    np.testing.assert_array_equal(first["probabilities"], second["probabilities"])
-
-
-def test_features_that_do_not_fit_in_memory_give_the_same_head(
-    tlbench: Command, tmp_path: Path
+@pytest.mark.parametrize("limit", ["4", "0"])
+def test_the_same_bits_for_the_same_command_wherever_its_features_lie(
+    tlbench: Command, probabilities: np.ndarray, limit: str
 ) -> None:
-    for run, limit in (("in_memory", "4"), ("on_disk", "0")):
-        words = ("head=logistic", f"features.memory_limit_gb={limit}", f"hydra.run.dir={run}")
-        assert tlbench("train", *SOLVED, *words).code == 0
-    first, second = (
-        np.load(tmp_path / run / "predictions.npz") for run in ("in_memory", "on_disk")
-    )
-    np.testing.assert_array_equal(first["probabilities"], second["probabilities"])
+    """In memory, or on disk alone."""
+    words = ("head=logistic", *SOLVED, f"features.memory_limit_gb={limit}", "hydra.run.dir=run")
+    assert tlbench("train", *words).code == 0
+    found = np.load("run/predictions.npz")["probabilities"]
+    np.testing.assert_array_equal(found, probabilities)
 
 
 def test_fine_tuning_begins_from_what_was_solved(tlbench: Command, tmp_path: Path) -> None:
