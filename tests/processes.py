@@ -77,7 +77,8 @@ def python() -> str:
 @dataclass(frozen=True)
 class _Server:
     address: str
-    python: str
+    python: str  # the path of the stand-in
+    process: "subprocess.Popen[bytes]"
 
 
 @functools.cache
@@ -85,19 +86,18 @@ def _server() -> _Server:
     """Begun when it is first needed."""
     folder = Path(tempfile.mkdtemp(prefix="forks"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    server = _Server(str(folder / "socket"), str(folder / "python"))
+    address, python = str(folder / "socket"), folder / "python"
     code = f"import sys; sys.path.append({str(Path(forking.__file__).parent)!r}); import forking; "
-    code += f"forking.stand_in({server.address!r})"
-    Path(server.python).write_text(f"#!{sys.executable} -IS\n{code}\n")
-    Path(server.python).chmod(0o700)
+    python.write_text(f"#!{sys.executable} -IS\n{code}forking.stand_in({address!r})\n")
+    python.chmod(0o700)
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(server.address)
+        listener.bind(address)
         listener.listen()
-        subprocess.Popen(
-            [sys.executable, "-P", forking.__file__, str(listener.fileno()), server.python],
+        process = subprocess.Popen(
+            [sys.executable, "-P", forking.__file__, str(listener.fileno()), str(python)],
             stdin=subprocess.PIPE,  # closed when this process ends: then the server does
             stderr=subprocess.DEVNULL,  # TensorFlow speaks while a test may listen to its own process
             pass_fds=[listener.fileno()],
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
         )
-    return server
+    return _Server(address, str(python), process)
