@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -243,7 +244,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def provenance() -> str:
     """Machine, versions, date and command, as one line of Markdown."""
     words = [word for word in sys.argv[1:] if word != "--write"]
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return f"Measured on {machine()}; {today}; `{command}`"
 
