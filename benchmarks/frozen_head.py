@@ -3,7 +3,8 @@ plain Keras.
 
 Each round runs plain Keras before and after tlbench, and tlbench twice for each engine that is
 installed: with an empty cache of features, and again with the cache that the first run left. Features
-are computed in float32 and, where `features.precision=auto` chooses a lower precision, in that. The
+are computed in float32 and, where `features.precision=auto` chooses a lower precision, in that. With
+--last-layers the last of the backbone train, too, and what lies below them is computed once. The
 default, a tenth of CIFAR-100's images in its proportions, takes some thirty minutes a round on two
 cores, --full some five times as long. Plain Keras, which would take many hours, is measured on a slice.
 """
@@ -59,7 +60,8 @@ def main() -> None:
             found = _rounds(todo, args, Path(folder))
             rows += [_row(todo, found[0], series) for series in found]
             goals |= _goals(todo, found)
-    name = "frozen_head_full" if args.full else "frozen_head"
+    kind = "last_layers" if args.last_layers else "frozen_head"
+    name = f"{kind}_full" if args.full else kind
     measure.publish(args, name, COLUMNS, rows, notes=work.size_notes(todo), goals=goals)
 
 
@@ -108,6 +110,9 @@ def _goals(todo: Work, found: list[Series]) -> dict[str, str]:
     """The best engine of each kind of run, for the table of goals."""
     plain, *others = found
     cells = {}
+    if todo.last_layers:
+        best = max(measure.gain(plain.seconds, s.seconds) for s in others if s.cache == "empty")
+        return {f"{todo.network.name} last layers": measure.times(best)}
     for name, cache, lower in (
         ("first float32", "empty", False),
         ("first lower", "empty", True),
@@ -131,6 +136,8 @@ def _arguments() -> argparse.Namespace:
     parser = measure.parser(__doc__)
     work.add_sizes(parser)
     parser.add_argument("--engines", nargs="+", default=work.engines())
+    help_last = "train the last stage of ResNet50 or the last three blocks of MobileNetV3, too"
+    parser.add_argument("--last-layers", action="store_true", help=help_last)
     parser.add_argument("--precision", choices=["auto", "float32"], help="only this; default: both")
     args = parser.parse_args()
     if args.tiny:

@@ -33,7 +33,11 @@ def main() -> None:
     classes = int(train[1].max()) + 1
     shape = train[0].shape[1:]
     model, backbone = classifier(args.application, args.image_size, args.widths, shape, classes)
-    backbone.trainable = args.trainable
+    backbone.trainable = args.trainable or args.first != "false"
+    if args.first != "false":
+        names = [layer.name for layer in backbone.layers]
+        for layer in backbone.layers[: names.index(args.first)]:
+            layer.trainable = False
     compile_model(model, 1e-4 if args.trainable else 1e-3)
     clock = _Clock()
     model.fit(
@@ -164,6 +168,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--trainable", action="store_true", help="every layer, not the head only")
+    parser.add_argument("--first", default="false", help="the first layer that trains; false: none")
     return parser.parse_args()
 
 

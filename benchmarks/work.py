@@ -21,6 +21,7 @@ class Network:
     application: str  # as plain_keras.py calls it
     widths: tuple[int, ...]
     features: int
+    last: str  # the first layer of its last stage, or of its last three blocks
 
     @property
     def words(self) -> tuple[str, str]:
@@ -30,9 +31,11 @@ class Network:
 
 
 NETWORKS = {
-    "resnet50": Network("resnet50", "ResNet50", (1024, 512), 2048),
-    "mobilenetv3": Network("mobilenetv3", "MobileNetV3Large", (512, 512, 512), 960),
-    "small": Network("file", "small", (16,), 64),  # for trying the scripts
+    "resnet50": Network("resnet50", "ResNet50", (1024, 512), 2048, "conv5_block1_1_conv"),
+    "mobilenetv3": Network(
+        "mobilenetv3", "MobileNetV3Large", (512, 512, 512), 960, "expanded_conv_12_expand"
+    ),
+    "small": Network("file", "small", (16,), 64, "conv_2"),  # for trying the scripts
 }
 
 
@@ -61,7 +64,7 @@ LEAST = Sizes(180, 20, 40)  # one validation image of each class
 
 @dataclass(frozen=True)
 class Work:
-    """A training of the head; `measured` is what plain Keras really runs of it."""
+    """A training of the head, or of the last layers too; `measured` is what plain Keras really runs of it."""
 
     network: Network
     root: Path
@@ -70,6 +73,12 @@ class Work:
     epochs: int
     image_size: int
     batch_size: int = 64
+    last_layers: bool = False
+
+    @property
+    def first(self) -> str:
+        """The first layer that trains; "false": the head alone."""
+        return self.network.last if self.last_layers else "false"
 
     def write_images(self) -> None:
         cifar_like.write(self.root, self.sizes.train + self.sizes.validation, self.sizes.test)
@@ -86,7 +95,7 @@ class Work:
             *("--application", self.network.application, "--image-size", self.image_size),
             *("--widths", *self.network.widths, "--root", self.root),
             *("--slice", *vars(self.measured).values()),
-            *("--epochs", epochs, "--batch-size", self.batch_size),
+            *("--epochs", epochs, "--batch-size", self.batch_size, "--first", self.first),
         ]
         outcome = measure.process([str(word) for word in words])
         return self._whole(outcome) if self.extrapolated else outcome
@@ -121,7 +130,7 @@ class Work:
                 f"data.root={self.root}",
                 f"data.validation={self.sizes.validation}",
             ),
-            *(*self.network.words, "trainable=false"),
+            *(*self.network.words, f"trainable={self.first}"),
             *(f"backbone.image_size={self.image_size}", f"epochs={self.epochs}"),
             *(f"batch_size={self.batch_size}", f"features.engine={engine}"),
             *(f"features.precision={precision}", f"hydra.run.dir={folder}"),
@@ -148,6 +157,7 @@ def works(args: argparse.Namespace, root: Path) -> Iterator[Work]:
         sizes, measured, names, epochs, image_size = LEAST, LEAST, ["small"], 2, 32
     for name in names:
         work = Work(NETWORKS[name], root / name, sizes, measured, epochs, image_size)
+        work = replace(work, last_layers=getattr(args, "last_layers", False))
         work.write_images()
         yield work
 

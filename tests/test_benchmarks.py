@@ -22,7 +22,7 @@ SIDES = {
     "many_pictures": ("bare Pillow loop", "tlbench, first start", "tlbench, second start"),
     "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
 }
-TABLES = [*SIDES, "frozen_head_full", "head_sweep_full", "probing_full"]
+TABLES = [*SIDES, "frozen_head_full", "head_sweep_full", "probing_full", "last_layers"]
 
 
 def _run(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +41,13 @@ def test_a_tiny_run_prints_a_table_with_both_sides(name: str) -> None:
     assert len(rows) >= 2
     assert {row.count("|") for row in (header, rule, *rows)} == {header.count("|")}
     assert f"`python benchmarks/{name}.py --tiny`" in done.stdout
+
+
+def test_the_last_layers_are_trained_on_either_side() -> None:
+    done = _run("frozen_head", "--tiny", "--last-layers")
+    assert done.returncode == 0, done.stderr
+    assert "plain Keras" in done.stdout
+    assert "`python benchmarks/frozen_head.py --tiny --last-layers`" in done.stdout
 
 
 @pytest.mark.parametrize("name", SIDES)

@@ -183,7 +183,7 @@ def test_an_epoch_of_weighted_images_is_one_of_repeated_images() -> None:
         pixels = dataset.images.batch(np.arange(len(dataset.labels)))
         table = pixels[..., 0].reshape(len(pixels), 64) / 255
         features = Features([table.astype(np.float32)], np.arange(len(table)), {})
-        source = inputs.from_features(classifier, features, cfg)
+        source = inputs.from_features(classifier.head, features, cfg, cheap_steps=True)
         source.network.compile(keras.optimizers.SGD(0.1), losses.loss(cfg.loss, dataset))
         batches = inputs.shuffled(source, dataset, cfg, range(20))
         source.network.fit(batches, epochs=20, steps_per_epoch=1, shuffle=False, verbose=0)

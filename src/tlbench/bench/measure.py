@@ -19,7 +19,7 @@ from tlbench.data.datasets import Dataset
 from tlbench.data.resize import Resize
 from tlbench.features import frozen
 from tlbench.features.frozen import Way
-from tlbench.networks import classifiers
+from tlbench.networks import classifiers, cuts
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.hardware import Machine, keras
 from tlbench.probing import threads
@@ -43,7 +43,7 @@ def built(cfg: Config, dataset: Dataset, machine: Machine) -> Network:
     """The backbone of a configuration, and how its features are computed on this machine."""
     keras.backend.clear_session()
     classifier = classifiers.build(cfg, dataset.images.shape, len(dataset.class_names))
-    return Network(classifier, frozen.way(classifier, dataset, cfg, machine))
+    return Network(classifier, frozen.way(cuts.pooled(classifier), dataset, cfg, machine))
 
 
 def pretrained(

@@ -21,6 +21,7 @@ CHOICES = {
     "device": ("auto", "cpu", "gpu"),
     "precision": PRECISIONS,
     "features.precision": PRECISIONS,
+    "features.storage": ("auto", "float32", "float16"),
     "features.engine": ("auto", "tensorflow", "openvino"),
     "batch_norm.statistics": ("auto", "adapted", "batch", "frozen"),
     "schedule.name": ("constant", "cosine"),
@@ -304,12 +305,10 @@ def _check_batch_norm(b: BatchNorm) -> None:
 
 
 def _check_trainable(setting: str, value: Any) -> None:
-    require(
-        isinstance(value, bool | str) and value != "",
-        setting,
-        value,
-        "true, false, or the name of the first backbone layer to train",
-    )
+    share = isinstance(value, float) and 0 < value < 1
+    named = isinstance(value, bool | str) and value != ""
+    what = "true, false, last_stage, a share of the layers, or the name of the first backbone layer to train"
+    require(share or named, setting, value, what)
 
 
 def _check_preprocessing(p: Preprocessing | None) -> None:

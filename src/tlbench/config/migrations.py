@@ -73,10 +73,16 @@ def _to_tasks(tree: Tree) -> None:
         data |= {"task": "multiclass", "separator": None, "label_columns": None, "names": None}
 
 
+def _to_maps(tree: Tree) -> None:
+    """4 -> 5: what lay below a layer from which on a stage trained was computed every epoch."""
+    if isinstance(features := tree.get("features"), dict):
+        features["storage"] = "float32"
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
     3: (_to_groups, _to_losses, _to_index),
-    4: (_to_tasks,),
+    4: (_to_tasks, _to_maps),
 }

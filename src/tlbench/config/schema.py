@@ -157,7 +157,7 @@ class Schedule:
 
 @dataclass
 class Stage:
-    """One call of fit. `trainable`: true, false, or the first backbone layer to train.
+    """One call of fit. `trainable`: true, false, "last_stage", a share of the layers, or the first layer to train.
 
     warmup: share of the stage's steps, 0-1, in which the rate rises; null: the schedule's.
     """
@@ -189,6 +189,7 @@ class Features:
     cache: bool
     engine: str
     precision: str
+    storage: str
     max_noise: float
     batch_size: int | None
     folder: str

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from tlbench.data.images import Images
 from tlbench.features import engines, precisions
 from tlbench.features.housekeeping import prune
 from tlbench.features.store import Store, remembered
-from tlbench.networks.classifiers import Classifier
+from tlbench.networks.cuts import Cut
 from tlbench.networks.hardware import Machine, enough_memory, keras, tf
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,10 @@ SPEED_SAMPLE = 64  # images on which the speed is measured
 
 @dataclass(frozen=True)
 class Features:
-    """Pooled features of a data set's images, by row of `rows`."""
+    """What the frozen part of a classifier makes of a data set's images, by row of `rows`."""
 
-    views: list[
-        np.ndarray
-    ]  # (rows, width) float32 each: of the images as they are first, then their views
+    # (rows, width) float32 each, or maps, float32 or float16: of the images as they are first, then their views
+    views: list[np.ndarray]
     position: np.ndarray  # (images of the data set,): the row of each image, -1 for none
     facts: dict[str, Any]  # for the manifest
 
@@ -87,47 +87,92 @@ def _views(augment: Mapping[str, Any], images: Images) -> dict[str, Images]:
 class Way:
     """How the features of a data set are computed: all that is decided before the first image."""
 
-    network: keras.Model  # from pixels to features
+    network: keras.Model  # from pixels to features, or to maps
     engine: str
     precision: str
     recipe: dict[str, Any]
     facts: dict[str, Any]  # what was measured, for the manifest
     size: int  # images at a time
     machine: Machine
+    kind: str  # in which they are kept: "float32", or "float16" for maps where that adds no noise to speak of
     seconds: float  # that it took to decide
 
     def build(self) -> engines.FeatureEngine:
         """The engine, ready to run."""
         return engines.build(self.engine, self.network, self.precision, self.machine, self.size)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is kept of an image."""
+        return tuple(self.network.output_shape[1:])
+
+    def bytes(self, dataset: Dataset, cfg: Config) -> int:
+        """What the features of every image of a split take, in all its views."""
+        images = sum(len(rows) for rows in dataset.splits.values())
+        views = augmentations.count(cfg.augment)
+        return images * views * math.prod(self.shape) * np.dtype(self.kind).itemsize
+
     def store(self, cfg: Config, view: str = AS_IT_IS) -> Store:
         """Where the features of one view are kept."""
-        settings = flat(asdict(cfg))
+        settings, width = flat(asdict(cfg)), math.prod(self.shape)
         about = {
             **{"backbone": names.backbone(settings), "weights": cfg.backbone.weights},
             **{"data": names.data(settings), "engine": self.engine, "precision": self.precision},
-            **{"features": self.network.output_shape[-1], "view": view},
+            **{"features": width, "view": view},
         }
         whole = {**self.recipe, "precision": self.precision, "view": view}
-        return Store(Path(cfg.features.folder), whole, self.network.output_shape[-1], about)
+        if self.kind != "float32":
+            whole["kind"] = self.kind
+        return Store(Path(cfg.features.folder), whole, width, about, self.kind)
 
 
-def way(classifier: Classifier, dataset: Dataset, cfg: Config, machine: Machine) -> Way:
+def way(cut: Cut, dataset: Dataset, cfg: Config, machine: Machine) -> Way:
     """The engine and the precision for a data set on this machine."""
     began = time.perf_counter()
     size = cfg.features.batch_size or BATCH_SIZE[machine.device]
+    network = cut.prefix
     with enough_memory(f"features.batch_size={size}"):
-        network = classifier.features
         engine, why = engines.choose(cfg.features.engine, machine)
         # The backbone is all that jobs of one process share of a classifier.
-        key = ("fingerprint", classifier.backbone)
+        key = ("fingerprint", cut.backbone, cut.layer)
         fingerprint = kept.once(key, lambda: engines.fingerprint(network))
         recipe = _recipe(fingerprint, engine, machine, dataset.images.decoding)
         chosen, facts = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
+        kind = "float32" if cut.layer is None else cfg.features.storage
+        if kind == "auto":
+            kind = precisions.kept_in(network, engine, chosen, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, facts["reason"])
-    return Way(
-        *(network, engine, chosen, recipe, facts, size, machine), time.perf_counter() - began
-    )
+    seconds = time.perf_counter() - began
+    return Way(network, engine, chosen, recipe, facts, size, machine, kind, seconds)
+
+
+def once(cut: Cut, dataset: Dataset, cfg: Config, machine: Machine) -> Features | None:
+    """What a frozen part makes of all images, from the cache where it is there; None where that is not worth it.
+
+    It is not where it would take more bytes than the cache may have, and where each epoch draws other images.
+    """
+    if cut.layer is not None and any(
+        one.endless for one in augmentations.chosen(cfg.augment).values()
+    ):
+        log.info(
+            "What is frozen is computed every epoch: augmentation draws other images each time"
+        )
+        return None
+    chosen = way(cut, dataset, cfg, machine)
+    needed, limit = chosen.bytes(dataset, cfg), cfg.features.limit_gb * 2**30
+    if cut.layer is not None:
+        what = f"What lies below {cut.layer} is frozen: {needed / 2**30:.2f} GiB of maps in {chosen.kind}"
+        if needed > limit:
+            log.info(
+                "%s, over features.limit_gb=%g: it is computed every epoch",
+                *(what, cfg.features.limit_gb),
+            )
+            return None
+        log.info("%s, computed once", what)
+    found = compute(chosen, dataset, cfg)
+    if cut.layer is not None:
+        found.facts.update(layer=cut.layer, storage=chosen.kind, bytes=needed)
+    return found
 
 
 def compute(way: Way, dataset: Dataset, cfg: Config, rows: np.ndarray | None = None) -> Features:
@@ -149,7 +194,7 @@ def compute(way: Way, dataset: Dataset, cfg: Config, rows: np.ndarray | None = N
         for view, table in _views(cfg.augment, dataset.images).items():
             store = way.store(cfg, view)
             found, anew = _once(store, dataset, rows, functools.partial(get, store, table))
-            views.append(found)
+            views.append(found.reshape(len(rows), *way.shape))
             computed += anew
     prune(Path(cfg.features.folder), cfg.features.limit_gb * 2**30)
     facts = {

@@ -62,6 +62,31 @@ def choose(
     return "float32", {"reason": refused, "measured": measured}
 
 
+def kept_in(
+    network: keras.Model,
+    engine: str,
+    precision: str,
+    cfg: Config,
+    machine: Machine,
+    dataset: Dataset,
+    recipe: dict[str, Any],
+    size: int,
+) -> str:
+    """What maps are kept in: float16, half the bytes, where the noise of that stays below features.max_noise."""
+
+    def compute() -> dict[str, Any]:
+        every = np.sort(np.concatenate(list(dataset.splits.values())))
+        sample = np.resize(np.random.default_rng(0).permutation(every), size)
+        run = engines.build(engine, network, precision, machine, size).run
+        (found,) = run(iter([dataset.images.batch(sample)]))
+        with np.errstate(over="ignore"):  # infinite, and refused by that
+            return {"noise": noise(found, found.astype(np.float16).astype(np.float32))}
+
+    circumstances = {**recipe, "precision": precision, "kept": size, "data": dataset.fingerprint}
+    found = remembered(Path(cfg.features.folder), circumstances, compute)
+    return "float16" if found["noise"] <= cfg.features.max_noise else "float32"
+
+
 def _say(figures: dict[str, float]) -> str:
     told = f"noise {figures['noise']:.2%} of the variance between images"
     if np.isnan(figures["noise"]):

@@ -50,10 +50,11 @@ class Store:
     recipe: dict[str, Any]
     width: int  # features of an image
     about: dict[str, Any] = field(default_factory=dict)  # what a listing says of it
+    kind: str = "float32"  # in which they are kept
 
     def __post_init__(self) -> None:
         self.folder = self.root / checksum(self.recipe)[:24]
-        self.dtype = np.dtype([("id", "S16"), ("features", "<f4", (self.width,))])
+        self.dtype = np.dtype([("id", "S16"), ("features", self.kind, (self.width,))])
 
     def get(
         self,
@@ -64,7 +65,7 @@ class Store:
         batch_size: int,
         memory_limit_bytes: float,
     ) -> tuple[np.ndarray, int]:
-        """Features of the rows, (rows, width) float32, and how many of them had to be computed.
+        """Features of the rows, (rows, width), and how many of them had to be computed.
 
         compute: makes the engine's run function when something is missing. Raises RunError when the
         cache cannot be written, or does not give back what was written.
@@ -146,7 +147,8 @@ class Store:
         with self._kept(done), _progress(len(missing)) as advance:
             for batch, features in zip(batches, run(padded), strict=True):
                 block = np.empty(len(batch), self.dtype)
-                block["id"], block["features"] = images.ids[batch], features[: len(batch)]
+                block["id"] = images.ids[batch]
+                block["features"] = features[: len(batch)].reshape(len(batch), -1)
                 done.append(block)
                 filled += len(batch)
                 advance(len(batch))
@@ -182,11 +184,11 @@ class Store:
         Raises RunError when the blocks do not hold every row.
         """
         shape = (len(wanted), self.width)
-        if len(wanted) * self.width * 4 <= memory_limit_bytes:
-            features = np.empty(shape, np.float32)
+        if len(wanted) * self.width * np.dtype(self.kind).itemsize <= memory_limit_bytes:
+            features = np.empty(shape, self.kind)
         else:
             with _scratch(self.root) as file:
-                features = np.memmap(file, np.float32, "w+", shape=shape)
+                features = np.memmap(file, self.kind, "w+", shape=shape)
         covered = np.zeros(len(wanted), bool)
         while blocks:  # each leaves memory when it was read
             _, block = blocks.popitem()

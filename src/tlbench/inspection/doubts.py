@@ -19,7 +19,7 @@ from tlbench.data.near import Looks
 from tlbench.features import frozen
 from tlbench.inspection import problems, seen
 from tlbench.inspection.problems import OUTLIER, WRONG, Problem
-from tlbench.networks import classifiers
+from tlbench.networks import classifiers, cuts
 from tlbench.networks.hardware import prepare
 from tlbench.probing import heads, logistic, spectrum, threads
 from tlbench.probing.design import Design, taken
@@ -46,7 +46,7 @@ def of_network(dataset: Dataset, cfg: Config, looks: Looks, together: np.ndarray
     """Problems that features show; together: (images,) equal for pictures that look alike and vouch for each other."""
     machine = prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
     classifier = classifiers.build(cfg, dataset.images.shape, len(dataset.class_names))
-    found = frozen.compute(frozen.way(classifier, dataset, cfg, machine), dataset, cfg)
+    found = frozen.compute(frozen.way(cuts.pooled(classifier), dataset, cfg, machine), dataset, cfg)
     with threads.over_blocks():
         return [
             *_of_labels(dataset, found, cfg, together),

@@ -145,9 +145,16 @@ def units(backbone: keras.Model) -> list[keras.layers.Layer]:
     """Layers in order, from any of which on a stage may train: an encoder counts as the blocks inside it."""
     found: list[keras.layers.Layer] = []
     for layer in backbone.layers:
-        blocks = inside(layer, deep=False) if type(layer).__name__.endswith("Encoder") else []
-        found += blocks or [layer]
+        is_encoder = type(layer).__name__.endswith("Encoder")
+        found += (inside(layer, deep=False) if is_encoder else []) or [layer]
     return found
+
+
+def blocks(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The blocks of a transformer's encoder, in order; none of any other layer."""
+    if not type(layer).__name__.endswith("Encoder"):
+        return []
+    return list(getattr(layer, "encoder_layers", None) or getattr(layer, "layers", []))
 
 
 def settle(model: keras.Model) -> None:

@@ -16,8 +16,10 @@ from tlbench.base import kept
 from tlbench.base.draws import reseed, seed_for
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.config.schema import Backbone, Config, Head, Preprocessing
-from tlbench.networks import backbones
+from tlbench.networks import backbones, graph
 from tlbench.networks.hardware import keras
+
+LAST_STAGE = "last_stage"  # of `trainable`: the layers whose maps have the size of the last
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,18 @@ class Classifier:
         keras.Model
     )  # the pretrained network inside it, (batch, height, width, 3) -> maps of features
     head: keras.Model  # (batch, features) -> (batch, classes): what follows the pooled features
+    entrance: keras.KerasTensor  # what the backbone is given within the model
+    maps: keras.KerasTensor  # what it makes of that
     pooled: keras.KerasTensor  # the features within the model
 
-    def set_trainable(self, trainable: bool | str) -> None:
-        """Train every layer, the head only, or the backbone from the named layer on."""
+    def set_trainable(self, trainable: bool | str | float) -> None:
+        """Train every layer, the head only, or the backbone from a layer on: see `_first`."""
         self.backbone.trainable = (
             False  # first: Keras leaves all inside as it is where nothing changes
         )
         self.backbone.trainable = trainable is not False
-        if isinstance(trainable, str):
-            for layer in backbones.units(self.backbone)[: _number(self.backbone, trainable)]:
+        if not isinstance(trainable, bool):
+            for layer in backbones.units(self.backbone)[: _first(self.backbone, trainable)]:
                 layer.trainable = False
 
     @property
@@ -57,7 +61,8 @@ class Classifier:
 
 def check_layers(cfg: Config) -> None:
     """Refuse a stage that begins at no layer of the backbone, before weights or images are read."""
-    names = [s.trainable for s in cfg.strategy.stages if isinstance(s.trainable, str)]
+    kinds = [stage.trainable for stage in cfg.strategy.stages]
+    names = [name for name in kinds if isinstance(name, str) and name != LAST_STAGE]
     if names:
         # Of a file the weights are the network, else they cost a download and name nothing.
         own = cfg.backbone.builder == "file"
@@ -66,6 +71,19 @@ def check_layers(cfg: Config) -> None:
         ).model
         for name in names:
             _number(backbone, name)
+
+
+def _first(backbone: keras.Model, trainable: str | float) -> int:
+    """The number of the first unit that trains: a named one, the last stage's, or the first of a share of them.
+
+    The last two begin where a single tensor lies below them, so that all below is computed once.
+    """
+    if isinstance(trainable, float):
+        units = len(backbones.units(backbone))
+        return graph.snapped(backbone, round((1 - trainable) * units))
+    if trainable == LAST_STAGE:
+        return graph.snapped(backbone, graph.last_stage(backbone))
+    return _number(backbone, trainable)
 
 
 def _number(backbone: keras.Model, name: str) -> int:
@@ -77,7 +95,7 @@ def _number(backbone: keras.Model, name: str) -> int:
         hint = f"Did you mean '{near[0]}'?"
     else:
         some = ", ".join(names[len(names) // 2 :: len(names) // 6 or 1])
-        hint = f"Expected true, false or one of its {len(names)} layers, such as {some}."
+        hint = f"Expected true, false, last_stage, a share or one of its {len(names)} layers, such as {some}."
     raise ConfigError(f"trainable={name} is no layer of {backbone.name}. {hint}")
 
 
@@ -95,13 +113,14 @@ def build(
     keras.utils.set_random_seed(seed_for(cfg.seed, "head"))
     pixels = keras.Input(input_shape, name="input")
     x = _preprocess(pixels, cfg.backbone.preprocessing)
-    x = backbone.model(_enlarge(x, cfg.backbone))
-    features = backbones.pooled(x, backbone.others, cfg.backbone.pooling)
+    entrance = _enlarge(x, cfg.backbone)
+    maps = backbone.model(entrance)
+    features = backbones.pooled(maps, backbone.others, cfg.backbone.pooling)
     layers = _head_layers(cfg.head, classes, images, several=cfg.data.task == "multilabel")
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
-    classifier = Classifier(model, backbone.model, head, features)
+    classifier = Classifier(model, backbone.model, head, entrance, maps, features)
     classifier.set_trainable(cfg.strategy.stages[0].trainable)
     return classifier
 

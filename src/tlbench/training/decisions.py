@@ -50,7 +50,14 @@ class Decisions:
                 "Go on with it on a machine like the one it began on, or train anew."
             )
         settled.features.engine, settled.features.precision = engine, precision
+        settled.features.storage = self.features.get("storage", cfg.features.storage)
         return settled
+
+
+def hold(cfg: Config, facts: Mapping[str, Any]) -> None:
+    """Let later stages compute features as the first did: going on with one of them nothing is decided anew."""
+    cfg.features.engine, cfg.features.precision = facts["engine"], facts["precision"]
+    cfg.features.storage = facts.get("storage", cfg.features.storage)
 
 
 def of(manifest: Mapping[str, Any]) -> Decisions:

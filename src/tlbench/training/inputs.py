@@ -15,7 +15,6 @@ from tlbench.config.schema import Config
 from tlbench.data import augmentations
 from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
-from tlbench.networks.classifiers import Classifier
 from tlbench.networks.hardware import keras, tf
 from tlbench.training import losses
 
@@ -76,8 +75,10 @@ def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
     return Source(network, inputs, drawn, cheap_steps=False, failures=failures)
 
 
-def from_features(classifier: Classifier, frozen: Features, cfg: Config) -> Source:
-    """Features for the head alone, of the view that training on the image itself would have drawn."""
+def from_features(
+    network: keras.Model, frozen: Features, cfg: Config, *, cheap_steps: bool
+) -> Source:
+    """Features for what is above them alone, of the view that training on the image itself would have drawn."""
     position = tf.constant(frozen.position)
     lookups = [_lookup(table) for table in frozen.views]
     chosen = augmentations.chosen(cfg.augment)
@@ -93,9 +94,10 @@ def from_features(classifier: Classifier, frozen: Features, cfg: Config) -> Sour
             count = len(one.views)
             which = which * count + _views(tf.shape(rows)[0], name, count, seed)
         places = tf.gather(position, rows)
-        return _picked(which[:, None], [lookup(places) for lookup in lookups])
+        which = tf.reshape(which, [-1] + [1] * (frozen.views[0].ndim - 1))
+        return _picked(which, [lookup(places) for lookup in lookups])
 
-    return Source(classifier.head, inputs, drawn, cheap_steps=True)
+    return Source(network, inputs, drawn, cheap_steps=cheap_steps)
 
 
 def in_order(
@@ -199,8 +201,9 @@ def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     """
 
     def read(rows: tf.Tensor) -> tf.Tensor:
-        found = tf.numpy_function(table.__getitem__, [rows], tf.float32, stateful=False)
-        return tf.ensure_shape(found, (None, table.shape[1]))
+        kind = tf.as_dtype(table.dtype)
+        found = tf.numpy_function(table.__getitem__, [rows], kind, stateful=False)
+        return tf.cast(tf.ensure_shape(found, (None, *table.shape[1:])), tf.float32)
 
     return read
 

@@ -98,7 +98,7 @@ def _predict(trainer: Trainer, rows: np.ndarray) -> np.ndarray:
     if trainer.features is None:
         source = inputs.from_images(classifier.model, dataset, cfg)
     else:
-        source = inputs.from_features(classifier, trainer.features, cfg)
+        source = inputs.from_features(trainer.trained, trainer.features, cfg, cheap_steps=False)
     source.network.steps_per_execution = 1  # Keras unrolls the steps of one call into its graph
     batches = inputs.in_order(source, dataset, rows, cfg.batch_size).map(lambda x, _: x)
     with source.told(), enough_memory(f"batch_size={cfg.batch_size}"):

@@ -15,6 +15,7 @@ from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
 from tlbench.networks import batch_norm
 from tlbench.networks.classifiers import Classifier
+from tlbench.networks.cuts import Cut
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, Precision, enough_memory, keras, tf
 from tlbench.runs import layout, metrics
@@ -42,7 +43,8 @@ class Trainer:
     tracking: Tracking
     state: State = field(default_factory=State)
     stopped: bool = False  # whether early stopping ended the last stage
-    features: Features | None = None  # of the frozen backbone, where the last stage read them
+    features: Features | None = None  # of what is frozen, where the last stage read them
+    cut: Cut | None = None  # and where that ends
 
     @property
     def steps(self) -> int:
@@ -72,12 +74,12 @@ class Trainer:
             self.classifier.backbone.set_weights(self.state.arrays["base"])
         self.classifier.set_trainable(stage.trainable)
 
-    def fit(self, stage: Stage, features: Features | None) -> None:
-        """Train a stage to its end; features: of the frozen backbone, or None to train on images."""
-        state, self.features = self.state, features
+    def fit(self, stage: Stage, features: Features | None, cut: Cut | None) -> None:
+        """Train a stage to its end; features: of what is frozen below the cut, or None to train on images."""
+        state, self.features, self.cut = self.state, features, cut
         if features is not None:
             state.features_seconds += features.facts["seconds"]
-        if features is not None and self.cfg.head.solver is not None:
+        if features is not None and stage.frozen and self.cfg.head.solver is not None:
             solved.solve(
                 *(self.classifier, self.dataset, features, self.cfg, stage),
                 *(state, self.tracking),
@@ -91,22 +93,31 @@ class Trainer:
         """Train a stage epoch by epoch, and leave what came of it in the classifier."""
         if features is not None:
             _say_saved(features, self.dataset, stage)
-        source = self._source(features)
+        source = self._source(features, stage)
         kept = self._fit(source, stage)
-        self.state.recalibrated = features is None and self._recalibrate(source, stage, kept)
-        if features is None:
-            self.classifier.model.set_weights(source.network.get_weights())
+        self.state.recalibrated = self._recalibrate(source, stage, kept)
+        if source.network is not self.trained:
+            self.trained.set_weights(source.network.get_weights())
 
-    def _source(self, features: Features | None) -> Source:
-        """What a stage trains, and on what: the head on features, or a faster copy of all on images."""
-        if features is not None:
-            return inputs.from_features(self.classifier, features, self.cfg)
+    @property
+    def trained(self) -> keras.Model:
+        """The part of the classifier that the stage computes step by step: all of it, or what is above the cut."""
+        if self.features is None or self.cut is None:
+            return self.classifier.model
+        return self.cut.suffix
+
+    def _source(self, features: Features | None, stage: Stage) -> Source:
+        """What a stage trains, and on what: the head on features, or a faster copy on maps or on images."""
+        if features is not None and stage.frozen:
+            return inputs.from_features(self.trained, features, self.cfg, cheap_steps=True)
         frozen_statistics = batch_norm.statistics(self.cfg) == "frozen"
         network = accelerate(
-            self.classifier.model, self.precision.policy, frozen_statistics=frozen_statistics
+            self.trained, self.precision.policy, frozen_statistics=frozen_statistics
         )
         batch_norm.set_momentum(network, self.cfg.batch_norm.momentum, self.steps)
-        return inputs.from_images(network, self.dataset, self.cfg)
+        if features is None:
+            return inputs.from_images(network, self.dataset, self.cfg)
+        return inputs.from_features(network, features, self.cfg, cheap_steps=False)
 
     def _fit(self, source: Source, stage: Stage) -> int:
         """One stage, from where the state says: an epoch that was begun is finished first.
@@ -124,7 +135,7 @@ class Trainer:
         path = self.run.folder / layout.CHECKPOINT
         keeper = Keeper(path, state, stopping_early, history, stopping.current())
         # Earlier stages may have trained the backbone, or its statistics were fitted.
-        if (state.stage or self._adapts) and source.cheap_steps:
+        if (state.stage or self._adapts) and self.features is not None:
             keeper.base = checkpoint.values(self.classifier.backbone.weights)
         keeper.mid_epoch = not source.cheap_steps  # epochs on features are too short to split
         keeper.restore(network)

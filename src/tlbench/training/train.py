@@ -16,7 +16,7 @@ from tlbench.data.datasets import Dataset
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.features import frozen
-from tlbench.networks import classifiers, hardware
+from tlbench.networks import classifiers, cuts, hardware
 from tlbench.networks.classifiers import Classifier
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
@@ -80,12 +80,12 @@ def _carry_out(
         trainer.start()
         for stage in trainer.left():
             trainer.begin(stage)
-            features = None
-            if stage.frozen and cfg.features.cache:
-                way = frozen.way(classifier, dataset, cfg, machine)
-                features = frozen.compute(way, dataset, cfg)
+            cut = cuts.of(classifier) if cfg.features.cache else None
+            features = frozen.once(cut, dataset, cfg, machine) if cut else None
+            if features is not None:
                 run.record(features=features.facts | decided.reasons)
-            trainer.fit(stage, features)
+                decisions.hold(cfg, features.facts)  # for the stages that follow
+            trainer.fit(stage, features, cut)
         found = results.found(trainer)
         results.write(trainer, found)
         tracking.end(found)
