@@ -30,7 +30,7 @@ def _quiet() -> Iterator[None]:
 def _let_threads_sleep() -> None:
     """Have threads that wait for work leave their core to the jobs beside this one.
 
-    TensorFlow has them spin, which took a third of the CPU time of a head's short steps. Their number, which
+    TensorFlow has them spin, which took up to a quarter of the CPU time of a head's short steps. Their number, which
     decides how sums are divided, stays: so does every bit.
     """
     config = tf.compat.v1.ConfigProto()
