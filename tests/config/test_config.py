@@ -140,6 +140,11 @@ def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
             "loss.class_weights.cat=0 is not valid. Expected a number above 0.",
         ),
         ("loss.class_weights={cat:much}", "loss.class_weights.cat=much is not valid."),
+        (
+            "optimizer.layer_decay=1",
+            "optimizer.layer_decay=1.0 is not valid. Expected above 0 and below 1, or null.",
+        ),
+        ("optimizer.clipnorm=0", "optimizer.clipnorm=0.0 is not valid. Expected a number above 0."),
         ("loss.gamma=2", "loss.gamma=2.0 is not valid. Expected null, or loss=focal beside it."),
         ("data.sampling=fair", "Unknown data.sampling 'fair'. Expected one of: balanced, natural."),
     ],

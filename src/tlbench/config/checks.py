@@ -56,6 +56,7 @@ LEAST_OR_NULL = {
     "features.batch_size": 1,
 }
 SEEDS = ("seed", "data.split_seed")
+BETWEEN_OR_NULL = ("optimizer.layer_decay",)
 SHARES = ("head.dropout", "schedule.warmup", "loss.label_smoothing")
 
 
@@ -153,6 +154,9 @@ def _check(c: Config) -> None:
     for setting in SEEDS:
         value = attrgetter(setting)(c)
         require(0 <= value < 2**31, setting, value, "0 to 2147483647")
+    for setting in BETWEEN_OR_NULL:
+        value = attrgetter(setting)(c)
+        require(value is None or 0 < value < 1, setting, value, "above 0 and below 1, or null")
     for setting in SHARES:
         value = attrgetter(setting)(c)
         require(0 <= value < 1, setting, value, "at least 0 and below 1")
@@ -326,6 +330,7 @@ def _check_rates(c: Config) -> None:
         "learning_rate": c.learning_rate,
         "optimizer.learning_rate.frozen": c.optimizer.learning_rate.frozen,
         "optimizer.learning_rate.trained": c.optimizer.learning_rate.trained,
+        "optimizer.clipnorm": c.optimizer.clipnorm,
     }
     require(bool(c.strategy.stages), "strategy.stages", "[]", "at least one stage")
     for i, stage in enumerate(c.strategy.stages):

@@ -79,10 +79,16 @@ def _to_maps(tree: Tree) -> None:
         features["storage"] = "float32"
 
 
+def _to_fine_tuning(tree: Tree) -> None:
+    """4 -> 5: all layers had one learning rate, and weight decay shrank biases and norms like all else."""
+    if isinstance(optimizer := tree.get("optimizer"), dict):
+        optimizer |= {"layer_decay": None, "decay_biases": True, "clipnorm": None}
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
     3: (_to_groups, _to_losses, _to_index),
-    4: (_to_tasks, _to_maps),
+    4: (_to_tasks, _to_maps, _to_fine_tuning),
 }

@@ -139,10 +139,17 @@ class LearningRate:
 
 @dataclass
 class Optimizer:
-    """One class of keras.optimizers and its arguments."""
+    """One class of keras.optimizers and its arguments.
+
+    layer_decay: null or 0-1, by which the learning rate falls from a block to the one below it; decay_biases: whether
+    weight decay acts on biases, and on scales and offsets of norms; clipnorm: of each variable's gradient, or null.
+    """
 
     name: str
     learning_rate: LearningRate
+    layer_decay: float | None
+    decay_biases: bool
+    clipnorm: float | None
     arguments: dict[str, Any]
 
 

@@ -55,7 +55,7 @@ def of(classifier: Classifier) -> Cut | None:
     step = steps[last]
     start = keras.Input(step.tensor.shape[1:], name="maps")
     below = keras.Model(backbone.input, step.tensor)
-    above = keras.Model(step.tensor, backbone.output)
+    above = keras.Model(step.tensor, backbone.output, name=classifier.backbone.name)
     rest = keras.Model(classifier.maps, classifier.model.output)
     prefix = keras.Model(classifier.model.input, below(classifier.entrance), name="frozen")
     if len(prefix.output_shape) == 3 and not _tells_its_shape(prefix):

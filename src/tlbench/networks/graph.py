@@ -60,7 +60,7 @@ def in_blocks(backbone: keras.Model) -> keras.Model:
     """
 
     def called(layer: Any, *tensors: Any, **others: Any) -> Any:
-        blocks = backbones.blocks(layer)
+        blocks = backbones.encoder_blocks(layer)
         if not blocks or len(tensors) != 1 or any(other is not None for other in others.values()):
             return layer(*tensors, **others)
         (x,) = tensors
@@ -69,7 +69,7 @@ def in_blocks(backbone: keras.Model) -> keras.Model:
             x = given[0] if isinstance(given, tuple) else given
         return layer.layer_norm(x) if hasattr(layer, "layer_norm") else x
 
-    if not any(backbones.blocks(layer) for layer in backbone.layers):
+    if not any(backbones.encoder_blocks(layer) for layer in backbone.layers):
         return backbone
     try:
         made = keras.models.clone_model(

@@ -16,7 +16,7 @@ from tlbench.config import schema
 from tlbench.config.schema import Stage
 from tlbench.networks.hardware import keras, tf
 from tlbench.runs import metrics
-from tlbench.training import checkpoint
+from tlbench.training import checkpoint, optimizers
 from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
 
@@ -278,10 +278,11 @@ class Keeper(keras.callbacks.Callback):
     def _diverged(self, what: str) -> None:
         raise TrainingError(
             f"{what}, at a learning rate of {learning_rate(self.model):g}. Train anew with a lower "
-            "learning_rate, with schedule.warmup=0.1 or with +optimizer.arguments.clipnorm=1."
+            "learning_rate, with schedule.warmup=0.1 or with optimizer.clipnorm=1."
         )
 
 
 def learning_rate(network: keras.Model) -> float:
-    """The rate of the last step, in units of the optimizer."""
-    return float(keras.ops.convert_to_numpy(network.optimizer.learning_rate))
+    """The rate of the last step, in units of the optimizer; the head's, where each block has its own."""
+    rates = [part.learning_rate for part in optimizers.parts(network.optimizer)]
+    return max(float(keras.ops.convert_to_numpy(rate)) for rate in rates)

@@ -1,35 +1,75 @@
 """A stage's optimizer: a class of keras.optimizers, with a learning rate that moves within the stage."""
 
 import inspect
+import re
 from typing import Any
 
 from tlbench.base.errors import ConfigError, suggest
+from tlbench.config import schema
 from tlbench.config.schema import Config, Schedule, Stage
+from tlbench.networks import backbones
 from tlbench.networks.hardware import keras
 
 
-def optimizer(cfg: Config, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
+def optimizer(
+    cfg: Config, stage: Stage, steps: int, network: keras.Model, backbone: keras.Model
+) -> keras.optimizers.Optimizer:
     """The optimizer of a stage of so many steps an epoch, its learning rate scheduled over the stage.
 
+    network: what it trains, the whole of it or the head alone; with optimizer.layer_decay a variable that lies d blocks
+    of the backbone below the head (`backbones.blocks`) has layer_decay ** d of the rate, in its weight decay too.
     Raises ConfigError for a name that keras.optimizers does not have, or arguments that do not fit it.
     """
-    rates = cfg.optimizer.learning_rate
-    own = rates.frozen if stage.frozen else rates.trained
+    rates, decay = cfg.optimizer.learning_rate, cfg.optimizer.layer_decay
+    rate = stage.learning_rate or (rates.frozen if stage.frozen else rates.trained)
     warmup = cfg.schedule.warmup if stage.warmup is None else stage.warmup
-    rate = _schedule(cfg.schedule, stage.learning_rate or own, steps * stage.epochs, warmup)
+    undecayed = [] if cfg.optimizer.decay_biases else _biases(network)
+
+    def one(depth: int) -> keras.optimizers.Optimizer:
+        own = rate * (decay or 1.0) ** depth
+        made = _made(cfg.optimizer, _schedule(cfg.schedule, own, steps * stage.epochs, warmup))
+        made.exclude_from_weight_decay(var_list=undecayed)
+        return made
+
+    depths = {} if decay is None else backbones.depths(network, backbone)
+    by_depth = {depth: one(depth) for depth in sorted({0, *depths.values()})}
+    if len(by_depth) == 1:
+        return by_depth[0]
+    if "global_clipnorm" in cfg.optimizer.arguments:
+        raise ConfigError(
+            "optimizer.arguments.global_clipnorm and optimizer.layer_decay do not go together: each block has an "
+            "optimizer of its own. Expected optimizer.clipnorm."
+        )
+    paths = {
+        depth: [re.escape(path) for path in depths if depths[path] == depth] for depth in by_depth
+    }
+    chosen = {"|".join(paths[depth]): own for depth, own in by_depth.items() if depth}
+    return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(by_depth[0], chosen))
+
+
+def parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers of the variables: one, or one for each block, whatever scales their loss."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(inner, "optimizers", [inner])
+
+
+def _made(cfg: schema.Optimizer, rate: Any) -> keras.optimizers.Optimizer:
     known: dict[str, Any] = {
         n: value for n, value in vars(keras.optimizers).items() if inspect.isclass(value)
     }
-    if cfg.optimizer.name not in known:
-        raise ConfigError(
-            f"Unknown optimizer.name '{cfg.optimizer.name}'. {suggest(cfg.optimizer.name, known)}"
-        )
+    if cfg.name not in known:
+        raise ConfigError(f"Unknown optimizer.name '{cfg.name}'. {suggest(cfg.name, known)}")
+    named = {} if cfg.clipnorm is None else {"clipnorm": cfg.clipnorm}
     try:
-        return known[cfg.optimizer.name](learning_rate=rate, **cfg.optimizer.arguments)
+        return known[cfg.name](learning_rate=rate, **named, **cfg.arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"optimizer.arguments does not fit {cfg.optimizer.name}: {error}"
-        ) from error
+        raise ConfigError(f"optimizer.arguments does not fit {cfg.name}: {error}") from error
+
+
+def _biases(network: keras.Model) -> list[keras.Variable]:
+    """What multiplies no features: biases, and the scales and offsets of norms."""
+    variables = network.trainable_variables
+    return [v for v in variables if len(v.shape) <= 1 or v.name.endswith("bias")]
 
 
 def _schedule(cfg: Schedule, rate: float, steps: int, share: float) -> Any:

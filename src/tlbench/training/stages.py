@@ -161,7 +161,7 @@ class Trainer:
         return kept
 
     def _compile(self, source: Source, stage: Stage) -> None:
-        chosen = optimizer(self.cfg, stage, self.steps)
+        chosen = optimizer(self.cfg, stage, self.steps, source.network, self.classifier.backbone)
         reseed(source.network, self.cfg.seed, self.state.stage)
         if self.precision.policy == "mixed_float16" and not source.cheap_steps:
             # Half floats lose small gradients unless the loss is scaled up (Micikevicius et al. 2018).
@@ -246,7 +246,7 @@ def check(classifier: Classifier, cfg: Config) -> None:
     """Raise ConfigError for a stage that could not start, before the first one does."""
     for stage in reversed(cfg.strategy.stages):
         classifier.set_trainable(stage.trainable)
-        optimizer(cfg, stage, steps=1)
+        optimizer(cfg, stage, 1, classifier.model, classifier.backbone)
 
 
 def _make_variables(network: keras.Model, label: np.ndarray) -> None:
