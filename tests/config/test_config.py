@@ -144,6 +144,10 @@ def test_the_hash_covers_what_changes_results_and_nothing_else() -> None:
             "optimizer.layer_decay=1",
             "optimizer.layer_decay=1.0 is not valid. Expected above 0 and below 1, or null.",
         ),
+        (
+            "optimizer.ema=0",
+            "optimizer.ema=0.0 is not valid. Expected above 0 and below 1, or null.",
+        ),
         ("optimizer.clipnorm=0", "optimizer.clipnorm=0.0 is not valid. Expected a number above 0."),
         ("loss.gamma=2", "loss.gamma=2.0 is not valid. Expected null, or loss=focal beside it."),
         ("data.sampling=fair", "Unknown data.sampling 'fair'. Expected one of: balanced, natural."),

@@ -56,7 +56,7 @@ LEAST_OR_NULL = {
     "features.batch_size": 1,
 }
 SEEDS = ("seed", "data.split_seed")
-BETWEEN_OR_NULL = ("optimizer.layer_decay",)
+BETWEEN_OR_NULL = ("optimizer.layer_decay", "optimizer.ema")
 SHARES = ("head.dropout", "schedule.warmup", "loss.label_smoothing")
 
 

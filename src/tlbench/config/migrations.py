@@ -80,9 +80,9 @@ def _to_maps(tree: Tree) -> None:
 
 
 def _to_fine_tuning(tree: Tree) -> None:
-    """4 -> 5: all layers had one learning rate, and weight decay shrank biases and norms like all else."""
+    """4 -> 5: all layers had one learning rate, weight decay shrank norms too, and the last weights were kept."""
     if isinstance(optimizer := tree.get("optimizer"), dict):
-        optimizer |= {"layer_decay": None, "decay_biases": True, "clipnorm": None}
+        optimizer |= {"layer_decay": None, "decay_biases": True, "clipnorm": None, "ema": None}
 
 
 # By the format they begin from; the changes of one step are of different settings, so their order is free.

@@ -142,7 +142,8 @@ class Optimizer:
     """One class of keras.optimizers and its arguments.
 
     layer_decay: null or 0-1, by which the learning rate falls from a block to the one below it; decay_biases: whether
-    weight decay acts on biases, and on scales and offsets of norms; clipnorm: of each variable's gradient, or null.
+    weight decay acts on biases, and on scales and offsets of norms; clipnorm: of each variable's gradient, or null;
+    ema: null or 0-1, what the moving average of the weights keeps of itself in a step.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Optimizer:
     layer_decay: float | None
     decay_biases: bool
     clipnorm: float | None
+    ema: float | None
     arguments: dict[str, Any]
 
 

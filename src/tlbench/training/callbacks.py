@@ -180,6 +180,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def restore_best(self, network: keras.Model, epochs: int) -> int:
         """Give the network the weights of its best epoch; which of the stage's epochs it now has, from 1."""
         if not self.active or self.best_weights is None:
+            _take_averages(network)
             return epochs
         network.set_weights(self.best_weights)
         return self.best_epoch + 1
@@ -193,6 +194,34 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         self.best = state["best"]
         self.best_epoch = int(state["best_epoch"])
         self.best_weights = best_weights
+
+
+def _take_averages(network: keras.Model) -> None:
+    """Give the network the averages of its weights, where its optimizer makes any."""
+    network.optimizer.finalize_variable_values(network.trainable_variables)
+
+
+class Averages(keras.callbacks.Callback):
+    """Lends the network the averages of its weights, from validation to the callbacks after this one.
+
+    It does nothing where the optimizer makes none. Keras's SwapEMAWeights swaps by sums, which round what is trained
+    on; and Keras's fit ends by taking the averages, which a stage that goes on in another call of fit must not.
+    """
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        averaged = any(part.use_ema for part in optimizers.parts(model.optimizer))
+        self.variables = model.trainable_variables if averaged else []
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        self.trained = checkpoint.values(self.variables)
+        _take_averages(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        checkpoint.assign(self.variables, self.trained)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        checkpoint.assign(self.variables, self.trained)
 
 
 class Keeper(keras.callbacks.Callback):

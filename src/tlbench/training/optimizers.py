@@ -59,7 +59,9 @@ def _made(cfg: schema.Optimizer, rate: Any) -> keras.optimizers.Optimizer:
     }
     if cfg.name not in known:
         raise ConfigError(f"Unknown optimizer.name '{cfg.name}'. {suggest(cfg.name, known)}")
-    named = {} if cfg.clipnorm is None else {"clipnorm": cfg.clipnorm}
+    named: dict[str, Any] = {} if cfg.clipnorm is None else {"clipnorm": cfg.clipnorm}
+    if cfg.ema is not None:
+        named |= {"use_ema": True, "ema_momentum": cfg.ema}
     try:
         return known[cfg.name](learning_rate=rate, **named, **cfg.arguments)
     except (TypeError, ValueError) as error:

@@ -21,7 +21,7 @@ from tlbench.networks.hardware import Machine, Precision, enough_memory, keras, 
 from tlbench.runs import layout, metrics
 from tlbench.runs.recording import Recording
 from tlbench.training import checkpoint, inputs, losses, solved
-from tlbench.training.callbacks import EarlyStopping, History, Judge, Keeper, LiveDisplay
+from tlbench.training.callbacks import Averages, EarlyStopping, History, Judge, Keeper, LiveDisplay
 from tlbench.training.checkpoint import State
 from tlbench.training.inputs import Source
 from tlbench.training.optimizers import optimizer
@@ -139,7 +139,7 @@ class Trainer:
             keeper.base = checkpoint.values(self.classifier.backbone.weights)
         keeper.mid_epoch = not source.cheap_steps  # epochs on features are too short to split
         keeper.restore(network)
-        callbacks = [*self._judge(source), history, stopping_early, keeper, display]
+        callbacks = [*self._judge(source), history, stopping_early, Averages(), keeper, display]
         try:
             with (
                 keeper.stopping.between_steps(),

@@ -1,0 +1,98 @@
+"""Averages of weights: what is validated and kept, while the weights themselves are trained on and saved."""
+
+import csv
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import TINY, Answer
+from tlbench.networks.hardware import keras
+from tlbench.runs.run import Run
+from tlbench.training.callbacks import Keeper
+
+Command = Callable[..., Answer]
+
+# All that the averages could be at odds with: blocks of their own rates, two stages, statistics that move.
+WORDS = (
+    *(*TINY, "strategy=probe_finetune", "epochs=3", "batch_size=32", "batch_norm.statistics=batch"),
+    *("optimizer=adamw", "optimizer.ema=0.9", "optimizer.layer_decay=0.6", "schedule=cosine"),
+    *("optimizer.clipnorm=1", "head.dropout=0.2", "hydra.run.dir=run"),
+)
+
+
+def history(folder: str) -> list[dict[str, str]]:
+    clocks = ("seconds", "images_per_second")
+    with Path(folder, "history.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in clocks} for row in csv.DictReader(file)]
+
+
+def weights(folder: str) -> list[np.ndarray]:
+    return keras.models.load_model(Path(folder, "model.keras")).get_weights()
+
+
+@pytest.mark.parametrize("patience", ["null", "1"])
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
+    tlbench: Command, monkeypatch: pytest.MonkeyPatch, patience: str
+) -> None:
+    """Of 9 steps after the first and the fifth; at an epoch's end; just before one; and with nothing left to train."""
+    words = (*WORDS, f"early_stopping.patience={patience}")
+    assert tlbench("train", *words, "hydra.run.dir=whole").code == 0
+    heard, stops = Keeper.on_train_batch_end, [(0, 1), (0, 5), (0, 9), (1, 8), (2, 9)]
+    if patience == "1":
+        stops = stops[:3]  # it may end early
+
+    def hear(self: Keeper, batch: int, logs: Any = None) -> None:
+        if self.mid_epoch and stops and (self.state.epoch, self.first_step + batch + 1) == stops[0]:
+            stops.pop(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+        heard(self, batch, logs)
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
+    for left in range(len(stops) - 1, -1, -1):
+        answer = tlbench("train", *words)
+        assert (answer.code, len(stops)) == (143, left), answer.err
+        words = ("resume=run",)
+    answer = tlbench("train", *words)
+    assert answer.code == 0, answer.err
+    assert history("run") == history("whole")
+    for one, other in zip(weights("run"), weights("whole"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_is_kept_and_validated_is_the_average_of_all_steps(
+    tlbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """a = w after the first step, then a = 0.9 a + 0.1 w; 9 batches an epoch, three epochs."""
+    steps: list[list[np.ndarray]] = []
+    heard = Keeper.on_train_batch_end
+
+    def hear(self: Keeper, batch: int, logs: Any = None) -> None:
+        steps.append([v.numpy() for v in self.model.trainable_variables])
+        heard(self, batch, logs)
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
+    words = ("strategy=single", "batch_norm.statistics=frozen", "learning_rate=0.01")
+    assert tlbench("train", *WORDS, *words).code == 0
+    expected = steps[0]
+    for step in steps[1:]:
+        expected = [0.9 * a + 0.1 * w for a, w in zip(expected, step, strict=True)]
+    model = keras.models.load_model(Path("run") / "model.keras")
+    kept = [v.numpy() for v in model.trainable_variables]
+    for average, last, found in zip(expected, steps[-1], kept, strict=True):
+        np.testing.assert_allclose(found, average, atol=1e-5)
+        assert np.abs(found - last).max() > 1e-4
+    last_row, metrics = history("run")[-1], Run.open(Path("run")).metrics
+    assert float(last_row["val_loss"]) == pytest.approx(metrics["val_loss"], rel=1e-3)
+
+
+def test_a_head_on_features_keeps_its_averages_too(tlbench: Command) -> None:
+    words = (*WORDS, "strategy=single", "trainable=false", "early_stopping.patience=2")
+    assert tlbench("train", *words).code == 0
+    rows, metrics = history("run"), Run.open(Path("run")).metrics
+    best = min(float(row["val_loss"]) for row in rows)
+    assert metrics["val_loss"] == pytest.approx(best, rel=1e-3)
