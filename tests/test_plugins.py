@@ -87,4 +87,4 @@ def test_a_broken_one_and_one_of_a_name_that_is_taken_are_left_out(tmp_path: Pat
     assert done.returncode == 2
     *_, warning, error = done.stderr.splitlines()
     assert "Plugin 'fog' of broken cannot be loaded (RuntimeError: of another version)" in warning
-    assert error.startswith("tlbench: error: Unknown augmentation 'fog'. Expected one of: flip")
+    assert error.startswith("tlbench: error: Unknown augmentation 'fog'. Expected one of: blur")

@@ -252,6 +252,19 @@ def test_shifts_cannot_be_cached() -> None:
     [
         ("augment.flip=maybe", "augment.flip=maybe is not valid. Expected true or false."),
         ("augment.shift=1", "augment.shift=1 is not valid. Expected at least 0 and below 1."),
+        (
+            "augment.rotation=200",
+            "augment.rotation=200 is not valid. Expected degrees above 0, up to",
+        ),
+        ("augment.zoom=-0.1", "augment.zoom=-0.1 is not valid. Expected a share above 0, up to 1;"),
+        ("augment.erasing=true", "augment.erasing=True is not valid. Expected a share above 0"),
+        ("augment.hue=0.6", "augment.hue=0.6 is not valid. Expected a share of the colour circle"),
+        ("augment.blur=nan", "augment.blur=nan is not valid. Expected a share of the size"),
+        ("augment.contrast=much", "augment.contrast=much is not valid. Expected a share above 0"),
+        (
+            "augment.randaugment=11",
+            "augment.randaugment=11 is not valid. Expected a strength above",
+        ),
         ("augment.flap=true", "Unknown augmentation 'flap'. Did you mean 'flip'?"),
     ],
 )

@@ -98,6 +98,28 @@ def test_a_run_stopped_again_and_again_goes_on_to_the_same_bits(
     assert bits("run") == uninterrupted
 
 
+def test_draws_without_an_end_go_on_to_the_same_bits(
+    tlbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within an epoch, with every operation of the strongest preset."""
+    heard, stops = Keeper.on_train_batch_end, [(0, 7)]
+
+    def hear(self: Keeper, batch: int, logs: Any = None) -> None:
+        if self.mid_epoch and stops and (self.state.epoch, batch + 1) == stops[0]:
+            stops.pop()
+            os.kill(os.getpid(), signal.SIGTERM)
+        heard(self, batch, logs)
+
+    words = (*TINY, "augment=strong", "batch_size=32", "batch_norm.statistics=batch")
+    assert tlbench("train", *words, "hydra.run.dir=whole").code == 0
+    monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
+    assert tlbench("train", *words, "hydra.run.dir=run").code == 143
+    assert not stops
+    answer = tlbench("train", "resume=run")
+    assert answer.code == 0, answer.err
+    assert bits("run") == bits("whole")
+
+
 def test_a_run_that_stops_in_any_step_goes_on_to_the_same_bits(
     uninterrupted: tuple[Any, ...], tlbench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

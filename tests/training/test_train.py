@@ -119,7 +119,7 @@ def test_the_step_is_traced_once(tlbench: Command, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_seed_repeats_a_run_to_the_bit(tlbench: Command) -> None:
-    extra = ("head.dropout=0.3", "augment=standard", "epochs=1")
+    extra = ("head.dropout=0.3", "augment=strong", "epochs=1")
     first, again = (train(tlbench, name, *extra) for name in ("first", "again"))
     assert history(first) == history(again)
     np.testing.assert_array_equal(probabilities(first), probabilities(again))

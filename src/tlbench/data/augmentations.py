@@ -87,4 +87,4 @@ def _shifted(images: Batch, share: float, seed: Sequence[Any]) -> Batch:
     down = tf.clip_by_value(tf.range(size[0])[None] + offsets[:, :1], 0, size[0] - 1)
     across = tf.clip_by_value(tf.range(size[1])[None] + offsets[:, 1:], 0, size[1] - 1)
     moved = tf.gather(images, down, axis=1, batch_dims=1)
-    return tf.gather(moved, across, axis=2, batch_dims=1)
+    return tf.ensure_shape(tf.gather(moved, across, axis=2, batch_dims=1), images.shape)
