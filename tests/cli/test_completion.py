@@ -32,6 +32,7 @@ SECONDS = 60
         ("tlbench train backbone=resnet50 'data.root=it'\\''s' head.wi", "head.widths="),
         ("tlbench train --multi", "--multirun"),
         ("tlbench summary --config-dir own data=mi", "data=mine"),
+        ("tlbench summary --sh", "--show"),
         ("tlbench cache --pr", "--prune"),
         ("tlbench report --sort eval", "evaluation"),
     ],

@@ -67,6 +67,24 @@ def curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None
         _save(figure, path)
 
 
+def images(names: Sequence[str], columns: Mapping[str, np.ndarray], title: str, path: Path) -> None:
+    """Images in a grid. names: of its rows. columns: (rows, height, width, 3) uint8, by what stands above them."""
+    with matplotlib.rc_context(STYLE):
+        size = (1.3 * len(columns) + 0.8, 1.3 * len(names) + 0.7)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(names), len(columns), squeeze=False)
+        for across, (above, pictures) in enumerate(columns.items()):
+            for down, picture in enumerate(pictures):
+                axes[down, across].imshow(picture, interpolation="nearest")
+                axes[down, across].set(xticks=[], yticks=[])
+                axes[down, across].spines[:].set_visible(False)
+            axes[0, across].set_title(above, fontsize=9)
+        for name, axis in zip(names, axes[:, 0], strict=True):
+            axis.set_ylabel("\n".join(textwrap.wrap(printable(name), 16)), fontsize=8)
+        figure.suptitle(title, x=0.01, ha="left")
+        _save(figure, path)
+
+
 def all_curves(histories: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
     """Curves of several runs, a column each: accuracy above, loss below, on scales they share.
 

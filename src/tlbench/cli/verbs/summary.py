@@ -1,5 +1,7 @@
-"""`tlbench summary [overrides]`: the layers of what `train` would build, and nothing left behind."""
+"""`tlbench summary [overrides]`: the layers of what `train` would build, or with --show the images it would draw."""
 
+import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,23 +9,68 @@ from tlbench.base.text import counted
 from tlbench.cli import quiet
 
 ABOUT = "print the layers and parameter counts of what `train` would build"
-EXAMPLE = "tlbench summary report=resnet50_fc"
+EXAMPLE = """
+tlbench summary report=resnet50_fc
+tlbench summary data=image_folder data.root=photos augment=strong --show drawn.png
+"""
+FORMATS = (".pdf", ".png", ".svg")
 
 
 def run(words: list[str]) -> int:
     from tlbench.cli import hydra
 
-    hydra.run([*words, "hydra.run.dir=."], _show)
+    file, rest = _asked(words)
+    job = _print if file is None else partial(_draw, file)
+    hydra.run([*rest, "hydra.run.dir=."], job)
     return 0
+
+
+def _asked(words: list[str]) -> tuple[str | None, list[str]]:
+    """What --show names, and the words that are Hydra's."""
+    from tlbench.base.errors import ConfigError
+    from tlbench.cli import targets
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--show")
+    try:
+        asked, rest = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise ConfigError("--show expects a file, as in: --show drawn.png") from error
+    if asked.show is not None:
+        if Path(asked.show).suffix not in FORMATS:
+            raise ConfigError(f"--show {asked.show} is not valid. Expected {', '.join(FORMATS)}.")
+        targets.check_file("--show", asked.show)
+    return asked.show, rest
 
 
 def candidates(words: list[str]) -> list[str]:
     from tlbench.cli import hydra
 
-    return hydra.candidates(words)
+    flags = ["--show"] if words[-1].startswith("-") else []
+    return [] if words[-2:-1] == ["--show"] else [*flags, *hydra.candidates(words)]
 
 
-def _show(cfg: Any, folder: Path, overrides: list[str]) -> None:
+def _draw(file: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
+    """A grid of training images and of what training makes of them."""
+    del folder, overrides
+    from tlbench.base import console
+    from tlbench.data import augmentations, sources
+
+    augmentations.chosen(cfg.augment)
+    sources.check(cfg.data)
+    quiet.import_tensorflow()
+    from tlbench.networks import hardware
+    from tlbench.runs import plots
+    from tlbench.training.preview import preview
+
+    hardware.prepare(cfg.device, cfg.seed)
+    drawn = preview(cfg)
+    on = [f"{name}={value}" for name, value in cfg.augment.items() if value]
+    plots.images(drawn.names, drawn.columns, ", ".join(on), Path(file))
+    console.out.print("drawn in", console.path(Path(file)), soft_wrap=True)
+
+
+def _print(cfg: Any, folder: Path, overrides: list[str]) -> None:
     del folder, overrides
     from tlbench.base import console
     from tlbench.base.errors import DataError
