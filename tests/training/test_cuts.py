@@ -12,7 +12,7 @@ import pytest
 from helpers import Answer, make_config
 from tlbench.data import datasets
 from tlbench.data.resize import Resize
-from tlbench.networks import classifiers, cuts, graph
+from tlbench.networks import backbones, classifiers, cuts, graph
 from tlbench.networks.hardware import keras
 from tlbench.runs.run import Run
 
@@ -176,6 +176,10 @@ def test_the_last_stage_begins_behind_the_smallest_tensor_near(network: str) -> 
     trained = {id(variable) for variable in classifier.model.trainable_variables}
     assert {id(variable) for variable in cut.suffix.trainable_variables} == trained
     assert not cut.prefix.trainable_variables
+    # A learning rate that falls from block to block counts the same blocks.
+    whole_depths = backbones.depths(classifier.model, classifier.backbone)
+    assert backbones.depths(cut.suffix, classifier.backbone) == whole_depths
+    assert max(whole_depths.values()) >= 1
     if network == "resnet50":  # of 174 operations 38 are all that leads on
         assert sum(step.alone for step in graph.steps(classifier.backbone)) == 38
 
