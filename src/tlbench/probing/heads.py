@@ -8,7 +8,15 @@ import numpy as np
 from tlbench.config.schema import Head
 from tlbench.probing import logistic, neighbours, ridge
 from tlbench.probing.design import Design
-from tlbench.probing.linear import Linear, Scored, all_scores, probabilities, scaled, scored
+from tlbench.probing.linear import (
+    Linear,
+    Scored,
+    all_scores,
+    probabilities,
+    scaled,
+    scored,
+    scored_by,
+)
 from tlbench.probing.neighbours import Voters
 from tlbench.probing.spectrum import Spectrum
 from tlbench.runs import metrics
@@ -61,7 +69,7 @@ def solve(
     steps = []
     for strength, head in _heads(cfg, train, found, validation):
         scores = all_scores(head.scores, validation)
-        on_train = scored(all_scores(head.scores, train), train)
+        on_train = scored_by(head.scores, train)
         on_validation = scored(scores, validation)
         values = {"val_loss": on_validation.loss, "val_accuracy": on_validation.accuracy}
         if monitor not in values:

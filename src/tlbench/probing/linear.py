@@ -12,6 +12,8 @@ from scipy.special import expit, log_softmax, softmax
 
 from tlbench.probing.design import Design
 
+ALL = slice(None)  # of rows
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -49,22 +51,29 @@ class Scored:
     accuracy: float
 
 
-def scored(scores: np.ndarray, design: Design) -> Scored:
-    """Of scores that make probabilities, (rows, classes)."""
+def scored(scores: np.ndarray, design: Design, rows: slice = ALL) -> Scored:
+    """Of scores that make probabilities, (rows, classes); rows: of the design, whose part of the whole is told."""
+    targets, shares = design.targets[rows], design.shares[rows]
     if design.several:
-        losses = np.logaddexp(0, scores) - design.targets * scores
-        return Scored(
-            float(design.shares @ losses.mean(axis=1)), float(right(scores, design).mean())
-        )
-    chosen = log_softmax(scores, axis=1)[np.arange(len(scores)), design.targets]
-    return Scored(-float(design.shares @ chosen), float(right(scores, design).mean()))
+        losses = (np.logaddexp(0, scores) - targets * scores).mean(axis=1)
+    else:
+        losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), targets]
+    hits = right(scores, design, rows).sum()
+    return Scored(float(shares @ losses), float(hits / len(design)))
 
 
-def right(scores: np.ndarray, design: Design) -> np.ndarray:
+def scored_by(scores: Callable[[np.ndarray], np.ndarray], design: Design) -> Scored:
+    """Of what gives scores, block by block: those of all rows together may not fit into memory."""
+    parts = list(design.map(lambda rows, block: scored(scores(block), design, rows)))
+    return Scored(sum(part.loss for part in parts), sum(part.accuracy for part in parts))
+
+
+def right(scores: np.ndarray, design: Design, rows: slice = ALL) -> np.ndarray:
     """Which rows are taken for what they are, (rows,) bool."""
+    targets = design.targets[rows]
     if design.several:
-        return np.asarray(((scores >= 0) == design.targets).all(axis=1))
-    return np.asarray(scores.argmax(axis=1) == design.targets)
+        return np.asarray(((scores >= 0) == targets).all(axis=1))
+    return np.asarray(scores.argmax(axis=1) == targets)
 
 
 def probabilities(scores: np.ndarray, design: Design) -> np.ndarray:

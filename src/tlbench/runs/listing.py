@@ -12,6 +12,8 @@ from tlbench.base.labels import name, names
 from tlbench.base.text import printable
 from tlbench.runs import metrics
 
+MANY = 200  # classes
+
 
 def splits(
     files: Sequence[str],
@@ -50,12 +52,17 @@ def predictions(
     class_names: Sequence[str],
     thresholds: np.ndarray | None,
 ) -> str:
-    """CSV with path, split, label, prediction and a probability for each class, a line a picture, in their order."""
-    heads = [f"p({inert(each)})" for each in class_names]
+    """CSV with path, split, label, prediction and a probability for each class, a line a picture, in their order.
+
+    Of very many classes the greatest probability alone, `confidence`: all of them would be gigabytes of text.
+    """
     true, taken = (
         [inert(each) for each in names(some, class_names)]
         for some in (labels, metrics.taken(probabilities, thresholds))
     )
+    heads = [f"p({inert(each)})" for each in class_names]
+    if len(class_names) > MANY:
+        heads, probabilities = ["confidence"], probabilities.max(axis=1, keepdims=True)
     return table(
         ["path", "split", "label", "prediction", *heads],
         (
