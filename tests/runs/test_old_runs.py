@@ -78,6 +78,7 @@ def test_a_run_of_format_four_had_one_rate_for_all_and_decayed_all() -> None:
     found = migrated({"optimizer": {"name": "AdamW"}}, 4)["optimizer"]
     off = {"layer_decay": None, "clipnorm": None, "ema": None}
     assert found == {"name": "AdamW", "decay_biases": True, **off}
+    assert migrated({}, 4)["microbatch"] is None
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

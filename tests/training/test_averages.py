@@ -21,7 +21,7 @@ Command = Callable[..., Answer]
 WORDS = (
     *(*TINY, "strategy=probe_finetune", "epochs=3", "batch_size=32", "batch_norm.statistics=batch"),
     *("optimizer=adamw", "optimizer.ema=0.9", "optimizer.layer_decay=0.6", "schedule=cosine"),
-    *("optimizer.clipnorm=1", "head.dropout=0.2", "hydra.run.dir=run"),
+    *("optimizer.clipnorm=1", "head.dropout=0.2", "microbatch=12", "hydra.run.dir=run"),
 )
 
 

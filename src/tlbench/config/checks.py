@@ -54,6 +54,7 @@ LEAST_OR_NULL = {
     "data.image_size": 1,
     "early_stopping.patience": 1,
     "features.batch_size": 1,
+    "microbatch": 1,
 }
 SEEDS = ("seed", "data.split_seed")
 BETWEEN_OR_NULL = ("optimizer.layer_decay", "optimizer.ema")

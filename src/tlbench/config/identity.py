@@ -24,6 +24,7 @@ SEED, FOLD = "seed", "data.fold"  # runs that differ in them alone are one row o
 OF_A_HEAD = (
     *("head", "optimizer", "schedule", "strategy", "epochs", "batch_size", "learning_rate", "seed"),
     *("early_stopping", "loss", "data.sampling", FOLD, "tracker", "published", "resume", "n_jobs"),
+    "microbatch",
 )
 
 

@@ -80,7 +80,8 @@ def _to_maps(tree: Tree) -> None:
 
 
 def _to_fine_tuning(tree: Tree) -> None:
-    """4 -> 5: all layers had one learning rate, weight decay shrank norms too, and the last weights were kept."""
+    """4 -> 5: layers learned alike, weight decay shrank norms too, the last weights were kept, a batch was whole."""
+    tree["microbatch"] = None
     if isinstance(optimizer := tree.get("optimizer"), dict):
         optimizer |= {"layer_decay": None, "decay_biases": True, "clipnorm": None, "ema": None}
 

@@ -261,6 +261,7 @@ class Config:
     trainable: Any
     epochs: int
     batch_size: int
+    microbatch: int | None
     learning_rate: float | None
     seed: int
     precision: str

@@ -8,7 +8,7 @@ from tlbench.base.errors import ConfigError, suggest
 from tlbench.config import schema
 from tlbench.config.schema import Config, Schedule, Stage
 from tlbench.networks import backbones
-from tlbench.networks.hardware import keras
+from tlbench.networks.hardware import keras, tf
 
 
 def optimizer(
@@ -51,6 +51,46 @@ def parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimi
     """The optimizers of the variables: one, or one for each block, whatever scales their loss."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(inner, "optimizers", [inner])
+
+
+def in_parts(network: keras.Model, size: int) -> None:
+    """Let a network take the images of a step `size` at a time, and make one step of all of their gradients.
+
+    The gradient is that of the mean over all images of the step, with fewer in the last part or step of an epoch, too.
+    Keras's gradient_accumulation_steps counts parts alike and parts as steps, over the end of an epoch too.
+    """
+    own: Any = type(network)
+    members = {"train_step": _train_step, "microbatch": size}
+    network.__class__ = type(own.__name__, (own,), members)  # with the same variables
+
+
+def _train_step(self: Any, data: Any) -> dict[str, Any]:
+    """keras.Model.train_step, part by part."""
+    trained, optimizer, count = self.trainable_variables, self.optimizer, tf.shape(data[0])[0]
+    mean_loss = next(metric for metric in self.metrics if metric.name == "loss")
+
+    def add(start: Any, *sums: Any) -> tuple[Any, ...]:
+        some = tuple(held[start : start + self.microbatch] for held in data)
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(some)
+        images = tf.shape(x)[0]
+        with tf.GradientTape() as tape:
+            found = self(x, training=True)
+            loss = self.compute_loss(x, y, found, weight, training=True)
+            share = tf.cast(images, loss.dtype) / tf.cast(count, loss.dtype)
+            scaled = optimizer.scale_loss(loss * share)
+        mean_loss.update_state(loss, sample_weight=images)
+        self.compute_metrics(x, y, found, weight)
+        gradients = tape.gradient(scaled, [v.value for v in trained], unconnected_gradients="zero")
+        return start + images, *(
+            s + tf.convert_to_tensor(g) for s, g in zip(sums, gradients, strict=True)
+        )
+
+    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in trained]
+    _, *sums = tf.while_loop(
+        lambda start, *_: start < count, add, (0, *zeros), parallel_iterations=1
+    )
+    optimizer.apply_gradients(zip(sums, trained, strict=True))
+    return self.get_metrics_result()
 
 
 def _made(cfg: schema.Optimizer, rate: Any) -> keras.optimizers.Optimizer:

@@ -24,7 +24,7 @@ from tlbench.training import checkpoint, inputs, losses, solved
 from tlbench.training.callbacks import Averages, EarlyStopping, History, Judge, Keeper, LiveDisplay
 from tlbench.training.checkpoint import State
 from tlbench.training.inputs import Source
-from tlbench.training.optimizers import optimizer
+from tlbench.training.optimizers import in_parts, optimizer
 from tlbench.training.trackers import Tracking
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,9 @@ class Trainer:
     def _compile(self, source: Source, stage: Stage) -> None:
         chosen = optimizer(self.cfg, stage, self.steps, source.network, self.classifier.backbone)
         reseed(source.network, self.cfg.seed, self.state.stage)
+        parts = self.cfg.microbatch if not source.cheap_steps else None
+        if parts is not None:
+            in_parts(source.network, parts)
         if self.precision.policy == "mixed_float16" and not source.cheap_steps:
             # Half floats lose small gradients unless the loss is scaled up (Micikevicius et al. 2018).
             chosen = keras.optimizers.LossScaleOptimizer(chosen)
@@ -170,7 +173,7 @@ class Trainer:
             optimizer=chosen,
             loss=losses.loss(self.cfg.loss, self.dataset),
             metrics=[losses.accuracy(self.dataset)],
-            jit_compile=self.machine.jit_compile,
+            jit_compile=self.machine.jit_compile and parts is None,  # XLA wants parts of one size
             steps_per_execution=_steps_at_once(self.steps) if source.cheap_steps else 1,
         )
         _make_variables(source.network, self.dataset.labels[:1])
