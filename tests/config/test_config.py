@@ -244,6 +244,8 @@ def test_shifts_cannot_be_cached() -> None:
     with pytest.raises(ConfigError, match=r"features\.cache=false"):
         augmentations.check(make_config("trainable=false", "augment=standard"))
     augmentations.check(make_config("trainable=false", "augment=standard", "features.cache=false"))
+    with pytest.raises(ConfigError, match=r"augment\.mixup=0\.2 gives every epoch other images"):
+        augmentations.check(make_config("trainable=false", "augment.mixup=0.2"))
     augmentations.check(make_config("trainable=false", "augment=flip"))
 
 
@@ -264,6 +266,11 @@ def test_shifts_cannot_be_cached() -> None:
         (
             "augment.randaugment=11",
             "augment.randaugment=11 is not valid. Expected a strength above",
+        ),
+        ("augment.mixup=-1", "augment.mixup=-1 is not valid. Expected the parameter of a beta"),
+        (
+            "augment.cutmix=true",
+            "augment.cutmix=True is not valid. Expected the parameter of a beta",
         ),
         ("augment.flap=true", "Unknown augmentation 'flap'. Did you mean 'flip'?"),
     ],

@@ -110,7 +110,8 @@ def test_draws_without_an_end_go_on_to_the_same_bits(
             os.kill(os.getpid(), signal.SIGTERM)
         heard(self, batch, logs)
 
-    words = (*TINY, "augment=strong", "batch_size=32", "batch_norm.statistics=batch")
+    mixing = ("augment.mixup=0.2", "augment.cutmix=1")
+    words = (*TINY, "augment=strong", *mixing, "batch_size=32", "batch_norm.statistics=batch")
     assert tlbench("train", *words, "hydra.run.dir=whole").code == 0
     monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
     assert tlbench("train", *words, "hydra.run.dir=run").code == 143

@@ -19,18 +19,20 @@ Batch = Any  # (batch, height, width, 3) uint8 in 0-255: an array, or a tensor i
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One of two kinds, told apart by what it has.
+    """One of three kinds, told apart by what it has.
 
     views: named functions of a batch, the fixed versions of an image of which each draw takes one, AS_IT_IS the
-    first; draw: a function of a batch and a seed, two whole numbers, for versions without an end.
+    first; draw: a function of a batch and a seed, two whole numbers, for versions without an end; mix: likewise, of
+    each image with the one in its place from the end of the batch, and (batch,) shares of itself that are left.
     """
 
     views: Mapping[str, Callable[[Batch], Batch]] = field(default_factory=dict)
     draw: Callable[[Batch, Sequence[Any]], Batch] | None = None
+    mix: Callable[[Batch, Sequence[Any]], tuple[Batch, Any]] | None = None
 
     @property
     def endless(self) -> bool:
-        return self.draw is not None
+        return self.draw is not None or self.mix is not None
 
 
 def chosen(augment: Mapping[str, Any]) -> dict[str, Augmentation]:

@@ -87,11 +87,17 @@ def endless(count: int, change: Change) -> Augmentation:
         import tensorflow as tf  # it is there by now: batches are its own
 
         draws = tf.random.stateless_uniform([tf.shape(images)[0], count], seed=seed)
-        pixels = change(tf.cast(images, tf.float32), tf.transpose(draws))
-        whole = tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), images.dtype)
-        return tf.ensure_shape(whole, images.shape)
+        return whole(change(tf.cast(images, tf.float32), tf.transpose(draws)), images)
 
     return Augmentation(draw=draw)
+
+
+def whole(pixels: Pixels, images: Batch) -> Batch:
+    """Pixels as images of the kind and shape of those that they were made of."""
+    import tensorflow as tf
+
+    rounded = tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), images.dtype)
+    return tf.ensure_shape(rounded, images.shape)
 
 
 # ---------------------------------------------------------------- values
@@ -244,16 +250,27 @@ def _erased(pixels: Pixels, share: float, draws: Draws) -> Pixels:
     import tensorflow as tf
 
     area, aspect = 0.02 + 0.31 * draws[1], (10 / 3) ** signed(draws[2])
-    inside = tf.constant(True)
-    for axis, by, place in ((1, 1 / aspect, draws[3]), (2, aspect, draws[4])):
-        size = tf.cast(tf.shape(pixels)[axis], tf.float32)
-        length = tf.minimum(tf.sqrt(area * by), 1.0) * size
-        begin = (place * (size - length))[:, None]
-        along = tf.range(size)[None] + 0.5
-        within = (along >= begin) & (along < begin + length[:, None])
-        inside = inside & (within[:, :, None, None] if axis == 1 else within[:, None, :, None])
+    inside, _ = rectangle(pixels, area, aspect, draws[3:5])
     colour = 255 * tf.transpose(draws[5:])[:, None, None, :]
     return tf.where(inside & (_each(draws[0]) < share), colour, pixels)
+
+
+def rectangle(pixels: Pixels, area: Any, aspect: Any, place: Draws) -> tuple[Any, Any]:
+    """Whether pixels are in a rectangle of each image, (batch, height, width, 1), and (batch,) their share.
+
+    area: its share of the image's; aspect: width by height; place: two draws.
+    """
+    import tensorflow as tf
+
+    within = []
+    for axis, by, draw in ((1, 1 / aspect, place[0]), (2, aspect, place[1])):
+        size = tf.cast(tf.shape(pixels)[axis], tf.float32)
+        length = tf.minimum(tf.sqrt(area * by), 1.0) * size
+        begin = (draw * (size - length))[:, None]
+        along = tf.range(size)[None] + 0.5
+        within.append((along >= begin) & (along < begin + length[:, None]))
+    inside = (within[0][:, :, None] & within[1][:, None, :])[..., None]
+    return inside, tf.reduce_mean(tf.cast(inside, tf.float32), axis=[1, 2, 3])
 
 
 def _each(numbers: Any) -> Any:

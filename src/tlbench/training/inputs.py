@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from tlbench.base.draws import seed_for
 from tlbench.base.errors import TlbenchError
-from tlbench.base.labels import leading
+from tlbench.base.labels import leading, several
 from tlbench.config.schema import Config
-from tlbench.data import augmentations
+from tlbench.data import augmentations, mixing
 from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
 from tlbench.networks.hardware import keras, tf
@@ -30,6 +30,7 @@ class Source:
     inputs: Callable[[tf.Tensor], tf.Tensor]  # rows -> inputs as they are
     drawn: Callable[[tf.Tensor, list[Any]], tf.Tensor]  # rows, seed -> augmented inputs
     cheap_steps: bool  # a step is so short that Python between steps would show
+    mixes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # of images and labels
     failures: list[TlbenchError] = field(default_factory=list)  # what reading raised, see `told`
 
     def evaluated(self, batch_size: int) -> int:
@@ -64,6 +65,8 @@ def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
     def drawn(rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
         images = inputs(rows)
         for name, one in chosen.items():
+            if one.mix is not None:
+                continue  # behind all others, and with the labels
             if one.draw is not None:
                 images = one.draw(images, [seed_for(seed[0], name), seed[1]])
             else:
@@ -72,7 +75,8 @@ def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
                 images = _picked(which, versions)
         return images
 
-    return Source(network, inputs, drawn, cheap_steps=False, failures=failures)
+    mixes = {name: one.mix for name, one in chosen.items() if one.mix is not None}
+    return Source(network, inputs, drawn, cheap_steps=False, mixes=mixes, failures=failures)
 
 
 def from_features(
@@ -104,9 +108,28 @@ def in_order(
     source: Source, dataset: Dataset, rows: np.ndarray, batch_size: int
 ) -> tf.data.Dataset:
     """(inputs, labels) in the order of the rows, the last batch as small as it comes; batch_size: of training."""
-    labels = tf.constant(dataset.labels)
+    labels = labelled(source, dataset)
     batches = tf.data.Dataset.from_tensor_slices(rows).batch(source.evaluated(batch_size))
-    return _read_ahead(batches, lambda chosen: (source.inputs(chosen), tf.gather(labels, chosen)))
+    return _read_ahead(batches, lambda chosen: (source.inputs(chosen), labels(chosen)))
+
+
+def labelled(source: Source, dataset: Dataset) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Rows -> labels as the loss takes them: as the data set has them, or as shares of classes where images mix."""
+    labels = tf.constant(dataset.labels)
+    if not source.mixes:
+        return lambda rows: tf.gather(labels, rows)
+    if several(dataset.labels):
+        return lambda rows: tf.cast(tf.gather(labels, rows), tf.float32)
+    return lambda rows: tf.one_hot(tf.gather(labels, rows), len(dataset.class_names))
+
+
+def _mixed(source: Source, batch: list[tf.Tensor], seed: list[Any]) -> list[tf.Tensor]:
+    """Images, labels and weights, if any, each image with another, its label and its weight in the same shares."""
+    images, *told = batch
+    for name, mix in source.mixes.items():
+        images, share = mix(images, [seed_for(seed[0], name), seed[1]])
+        told = [mixing.blended(each, share) for each in told]
+    return [images, *told]
 
 
 def shuffled(
@@ -117,9 +140,10 @@ def shuffled(
     epochs: counted over the whole run. first_step: of the first epoch, in 0 to steps-1. What an epoch
     draws depends on its number alone, so it is the same in a run that was interrupted before it.
     """
-    told = [tf.constant(dataset.labels)]
+    told = [labelled(source, dataset)]
     if (weights := losses.weights(dataset, cfg)) is not None:
-        told.append(tf.constant(weights, tf.float32))
+        each = tf.constant(weights, tf.float32)
+        told.append(lambda rows: tf.gather(each, rows))
     ordered = _ordered(dataset, cfg)
     size = cfg.batch_size
     steps = math.ceil(len(dataset.splits["train"]) / size)
@@ -131,8 +155,9 @@ def shuffled(
         )
 
     def load(draw: tf.Tensor, chosen: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        of_each = (tf.gather(known, chosen) for known in told)
-        return source.drawn(chosen, [cfg.seed, draw]), *of_each
+        seed = [cfg.seed, draw]
+        batch = [source.drawn(chosen, seed), *(of_each(chosen) for of_each in told)]
+        return tuple(_mixed(source, batch, seed))
 
     chosen = (
         tf.data.Dataset.range(epochs.start, epochs.stop)
@@ -140,6 +165,11 @@ def shuffled(
         .skip(first_step)
     )
     return _read_ahead(chosen, load)
+
+
+def pictures(source: Source, rows: tf.Tensor, seed: list[Any]) -> tf.Tensor:
+    """A batch as the network sees it in training, without its labels."""
+    return _mixed(source, [source.drawn(rows, seed)], seed)[0]
 
 
 def _ordered(dataset: Dataset, cfg: Config) -> Callable[[tf.Tensor], tf.Tensor]:

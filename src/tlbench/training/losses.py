@@ -13,19 +13,20 @@ from tlbench.networks.hardware import keras
 from tlbench.runs.multilabel import HALF
 
 
-def loss(cfg: schema.Loss, dataset: Dataset) -> keras.losses.Loss:
-    """Of labels as a data set has them, and probabilities."""
+def loss(cfg: schema.Loss, dataset: Dataset, *, shares: bool = False) -> keras.losses.Loss:
+    """Of labels as a data set has them, or shares of classes, and probabilities."""
+    of_numbers = (lambda of_shares: of_shares) if shares else _OfNumbers
     smoothing = cfg.label_smoothing
     if labels_.several(dataset.labels):
         return _OfSeveral(_binary(cfg), _of_presence(cfg.class_weights, dataset))
     if cfg.name == "focal":
-        return _OfNumbers(
+        return of_numbers(
             keras.losses.CategoricalFocalCrossentropy(
                 alpha=cfg.alpha, gamma=cfg.gamma, label_smoothing=smoothing
             )
         )
-    if smoothing:
-        return _OfNumbers(keras.losses.CategoricalCrossentropy(label_smoothing=smoothing))
+    if smoothing or shares:
+        return of_numbers(keras.losses.CategoricalCrossentropy(label_smoothing=smoothing))
     return keras.losses.SparseCategoricalCrossentropy()
 
 

@@ -34,5 +34,7 @@ def preview(cfg: Config) -> Preview:
         chosen = tf.constant(rows)
         columns = {"as it is": source.inputs(chosen).numpy()}
         for number in range(DRAWS):
-            columns[f"draw {number + 1}"] = source.drawn(chosen, [cfg.seed, number]).numpy()
+            columns[f"draw {number + 1}"] = inputs.pictures(
+                source, chosen, [cfg.seed, number]
+            ).numpy()
     return Preview([dataset.label(row) for row in rows], columns)

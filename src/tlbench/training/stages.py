@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from tlbench.base import stopping
 from tlbench.base.draws import reseed, seed_for
 from tlbench.config.schema import Config, Stage
@@ -171,12 +169,12 @@ class Trainer:
             chosen = keras.optimizers.LossScaleOptimizer(chosen)
         source.network.compile(
             optimizer=chosen,
-            loss=losses.loss(self.cfg.loss, self.dataset),
+            loss=losses.loss(self.cfg.loss, self.dataset, shares=bool(source.mixes)),
             metrics=[losses.accuracy(self.dataset)],
             jit_compile=self.machine.jit_compile and parts is None,  # XLA wants parts of one size
             steps_per_execution=_steps_at_once(self.steps) if source.cheap_steps else 1,
         )
-        _make_variables(source.network, self.dataset.labels[:1])
+        _make_variables(source.network, inputs.labelled(source, self.dataset)(tf.constant([0])))
 
     def _epochs(
         self,
@@ -252,13 +250,13 @@ def check(classifier: Classifier, cfg: Config) -> None:
         optimizer(cfg, stage, 1, classifier.model, classifier.backbone)
 
 
-def _make_variables(network: keras.Model, label: np.ndarray) -> None:
+def _make_variables(network: keras.Model, labels: tf.Tensor) -> None:
     """Make the variables of optimizer and metrics now: made in the first step, it is traced twice.
 
-    label: of one image.
+    labels: of one image.
     """
     network.optimizer.build(network.trainable_variables)
-    labels, classes = tf.constant(label), network.output_shape[-1]
+    classes = network.output_shape[-1]
     probabilities = tf.fill([1, classes], 1.0 / classes)
     network.compute_loss(None, labels, probabilities)
     network.compute_metrics(None, labels, probabilities)

@@ -65,7 +65,8 @@ def _draw(file: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
 
     hardware.prepare(cfg.device, cfg.seed)
     drawn = preview(cfg)
-    on = [f"{name}={value}" for name, value in cfg.augment.items() if value]
+    operations = {"augment": cfg.augment["name"], **cfg.augment, "name": None}
+    on = [f"{name}={value}" for name, value in operations.items() if value]
     plots.images(drawn.names, drawn.columns, ", ".join(on), Path(file))
     console.out.print("drawn in", console.path(Path(file)), soft_wrap=True)
 
