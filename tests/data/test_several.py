@@ -187,3 +187,25 @@ def test_labels_given_in_python() -> None:
         given.contents(pixels, np.array(matrix) * 2, cfg, SIDE)
     with pytest.raises(DataError, match="3 columns"):
         given.contents(pixels, np.zeros((6, 3), int), cfg, SIDE)
+
+
+def test_equal_pictures_that_were_tested_are_found_each_by_its_name(pictures: list[str]) -> None:
+    for i in range(0, 60, 3):  # three of each
+        for other in (1, 2):
+            Path(pictures[i + other]).write_bytes(Path(pictures[i]).read_bytes())
+    rows = [
+        ("path", "label"),
+        *((name, ("a", "b|c")[i // 3 % 2]) for i, name in enumerate(pictures)),
+    ]
+    table = write(Path("labels.csv"), rows)
+    found = load(table)
+    again = datasets.load_for_testing(
+        make_config("task=multilabel", "data=table", f"data.table={table}").data,
+        SIDE,
+        found.ids_of("test"),
+        every=False,
+    )
+    assert found.repeated
+    tested = [[data.file(row) for row in data.splits["test"]] for data in (found, again)]
+    assert len(set(found.ids_of("test"))) < len(tested[0])
+    assert tested[0] == tested[1]

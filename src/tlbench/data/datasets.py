@@ -196,8 +196,13 @@ def _rows_of(wanted: np.ndarray | None, loaded: Contents) -> np.ndarray | None:
         return None
     order = np.lexsort(
         (loaded.part != "test", ids)
-    )  # of equal images one that is bound to be tested
-    return order[np.searchsorted(ids, wanted, sorter=order)]
+    )  # of equal images first what is bound to be tested
+    first, behind = (np.searchsorted(ids, wanted, side, sorter=order) for side in ("left", "right"))
+    # The second of equal images is the second that was tested, as far as there are so many.
+    by_id = np.argsort(wanted, kind="stable")
+    again = np.empty(len(wanted), np.int64)
+    again[by_id] = np.arange(len(wanted)) - np.searchsorted(wanted[by_id], wanted[by_id])
+    return order[np.minimum(first + again, behind - 1)]
 
 
 def _checked(cfg: Data, loaded: Contents) -> tuple[list[str], Contents]:

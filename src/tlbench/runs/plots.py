@@ -199,7 +199,7 @@ def draw_each_class(axis: Any, counts: np.ndarray, names: Sequence[str]) -> None
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, -0.02 - 3.0 / (len(names) + 5)), ncols=3)
+    axis.figure.legend(loc="outside lower center", ncols=3)
 
 
 def hidden_classes(count: int) -> str:
