@@ -230,10 +230,12 @@ def _lookup(table: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     pipeline, and copy every tensor that it reads from.
     """
 
+    def taken(rows: np.ndarray) -> np.ndarray:
+        return table[rows].astype(np.float32, copy=False)  # maps may be kept in float16
+
     def read(rows: tf.Tensor) -> tf.Tensor:
-        kind = tf.as_dtype(table.dtype)
-        found = tf.numpy_function(table.__getitem__, [rows], kind, stateful=False)
-        return tf.cast(tf.ensure_shape(found, (None, *table.shape[1:])), tf.float32)
+        found = tf.numpy_function(taken, [rows], tf.float32, stateful=False)
+        return tf.ensure_shape(found, (None, *table.shape[1:]))
 
     return read
 
