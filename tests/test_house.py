@@ -120,6 +120,7 @@ def test_private_names_of_other_libraries_are_few_and_there() -> None:
 
     called = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).layers[0]
     assert len(called._inbound_nodes) == 1
+    assert len(keras.Sequential([keras.Input((1,)), called])._functional._nodes_by_depth) == 2
     assert not called._outbound_nodes
     assert "MatMul" in gradient_registry._registry
     assert hasattr(context.context(), "_config")

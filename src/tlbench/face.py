@@ -41,10 +41,11 @@ def train(
     """Train what would be typed after `tlbench train`, or what `compose` has composed.
 
     folder: of the run; None: one of its own in outputs/. images, labels: own data without files, arrays of (images,
-    height, width, 3) with values 0-255, or paths, and a label for each; table: a DataFrame, or lists by their names, in
-    the place of data.table: paths begin in data.root, or where the program runs. progress: whether lines and bars are
-    shown; None: in a notebook. Ctrl-C, or interrupting the kernel, saves a checkpoint: `train(f"resume={folder}")` goes
-    on. Raises TlbenchError, whose message says how to mend what is wrong.
+    height, width, 3) with values 0-255, or paths, and a label for each; with task=multilabel the names of its classes,
+    or an array of 0 and 1. table: a DataFrame, or lists by their names, in the place of data.table: paths begin in
+    data.root, or where the program runs. progress: whether lines and bars are shown; None: in a notebook. Ctrl-C, or
+    interrupting the kernel, saves a checkpoint: `train(f"resume={folder}")` goes on. Raises TlbenchError, whose message
+    says how to mend what is wrong.
     """
     if (images is None) != (labels is None):
         raise ConfigError(

@@ -170,6 +170,21 @@ def test_what_cannot_be_meant_is_refused_in_one_line(pictures: list[str]) -> Non
     assert "Class 'once' has 1 image" in refused(write(Path("rare.csv"), rows))
 
 
+def test_rows_of_one_picture_agree_on_its_split_and_columns_have_names_of_classes(
+    pictures: list[str],
+) -> None:
+    rows = [("path", "label", "split"), *((name, "a", "train") for name in pictures)]
+    table = write(Path("labels.csv"), [*rows, (pictures[3], "b", "test")])
+    said = refused(table)
+    assert "1 row has another split than the row of the same picture before" in said
+    assert "(line 102)" in said
+    flags = write(Path("flags.csv"), [("path", "day"), *((name, "1") for name in pictures)])
+    other = ("data.label_columns=[day]", "data.class_names=[sun,moon]")
+    assert "not among data.class_names: day" in refused(
+        flags, "data.label_columns=[day]", "data.class_names=[sun,moon]"
+    )
+
+
 def test_labels_given_in_python() -> None:
     from tlbench.data.sources import given
 

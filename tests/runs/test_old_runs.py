@@ -71,6 +71,8 @@ def test_runs_of_format_three_read_their_files_as_they_did() -> None:
 def test_an_image_of_format_four_has_one_class_whose_names_stand_in_no_file() -> None:
     found = migrated({"data": {"name": "digits"}}, 4)["data"]
     assert (found["task"], found["names"]) == ("multiclass", None)
+    # A run that was interrupted goes on computing what lies below the layers that train.
+    assert migrated({"features": {"cache": True}}, 4)["features"]["storage"] is None
     assert migrated({"data": {"task": "multilabel"}}, 5) == {"data": {"task": "multilabel"}}
 
 

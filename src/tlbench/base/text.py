@@ -1,8 +1,10 @@
 """Names from outside as text that can be shown anywhere."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+SHOWN = 3  # of what something is wrong with
 JOINERS = "\u200c\u200d"  # they draw nothing and do nothing, and words of some scripts need them
 
 
@@ -17,3 +19,9 @@ def printable(name: object) -> str:
 def counted(count: int, one: str, several: str = "") -> str:
     """A number and what is counted: "1 image", "1,234 images"; several: the words where it is not one."""
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def first(names: Sequence[object]) -> str:
+    """The first few of what something is wrong with, and how many more there are."""
+    shown = ", ".join(printable(name) for name in names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"

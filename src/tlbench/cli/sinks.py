@@ -52,6 +52,7 @@ class TableSink:
 
     def __init__(self) -> None:
         self.rows: list[list[str]] = []
+        self.several = False  # whether images may have several classes
 
     def add(self, prediction: Prediction) -> None:
         (name, confidence), *others = prediction.best

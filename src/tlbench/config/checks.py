@@ -21,7 +21,7 @@ CHOICES = {
     "device": ("auto", "cpu", "gpu"),
     "precision": PRECISIONS,
     "features.precision": PRECISIONS,
-    "features.storage": ("auto", "float32", "float16"),
+    "features.storage": (None, "auto", "float32", "float16"),
     "features.engine": ("auto", "tensorflow", "openvino"),
     "batch_norm.statistics": ("auto", "adapted", "batch", "frozen"),
     "schedule.name": ("constant", "cosine"),

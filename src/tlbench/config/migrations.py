@@ -76,7 +76,7 @@ def _to_tasks(tree: Tree) -> None:
 def _to_maps(tree: Tree) -> None:
     """4 -> 5: what lay below a layer from which on a stage trained was computed every epoch."""
     if isinstance(features := tree.get("features"), dict):
-        features["storage"] = "float32"
+        features["storage"] = None
 
 
 def _to_fine_tuning(tree: Tree) -> None:

@@ -198,7 +198,7 @@ class Features:
     cache: bool
     engine: str
     precision: str
-    storage: str
+    storage: str | None
     max_noise: float
     batch_size: int | None
     folder: str

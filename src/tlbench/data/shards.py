@@ -22,13 +22,12 @@ from pathlib import Path
 from tlbench.base import console
 from tlbench.base.errors import DataError
 from tlbench.base.files import atomic, opened
-from tlbench.base.text import counted, printable
+from tlbench.base.text import counted, first, printable
 from tlbench.data import known, pictures, tfrecord, webdataset
 from tlbench.data.known import DIGEST_BYTES
 from tlbench.data.pictures import Member
 from tlbench.data.samples import Sample, Shard
 
-SHOWN = 3  # of what something is wrong with
 VERSION = 1  # raised whenever the same shard comes to other samples
 
 Reader = Callable[[Path, str, str], Shard]
@@ -94,12 +93,6 @@ def is_shard(path: Path) -> bool:
 def _reader(path: Path) -> Reader | None:
     found = (read for name, read in _READERS.items() if re.fullmatch(name, path.name, re.I))
     return next(found, None)
-
-
-def first(names: Sequence[object]) -> str:
-    """The first few of what something is wrong with, and how many more there are."""
-    shown = ", ".join(printable(name) for name in names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
 
 
 # ---------------------------------------------------------------- what they hold

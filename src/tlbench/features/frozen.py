@@ -138,7 +138,7 @@ def way(cut: Cut, dataset: Dataset, cfg: Config, machine: Machine) -> Way:
         fingerprint = kept.once(key, lambda: engines.fingerprint(network))
         recipe = _recipe(fingerprint, engine, machine, dataset.images.decoding)
         chosen, facts = precisions.choose(network, engine, cfg, machine, dataset, recipe, size)
-        kind = "float32" if cut.layer is None else cfg.features.storage
+        kind = "float32" if cut.layer is None else cfg.features.storage or "float32"
         if kind == "auto":
             kind = precisions.kept_in(network, engine, chosen, cfg, machine, dataset, recipe, size)
     log.info("Frozen features by %s (%s) in %s (%s)", engine, why, chosen, facts["reason"])
@@ -149,8 +149,11 @@ def way(cut: Cut, dataset: Dataset, cfg: Config, machine: Machine) -> Way:
 def once(cut: Cut, dataset: Dataset, cfg: Config, machine: Machine) -> Features | None:
     """What a frozen part makes of all images, from the cache where it is there; None where that is not worth it.
 
-    It is not where it would take more bytes than the cache may have, and where each epoch draws other images.
+    Maps are not where they would take more bytes than the cache may have, where each epoch draws other images, and
+    where features.storage is null.
     """
+    if cut.layer is not None and cfg.features.storage is None:
+        return None
     if cut.layer is not None and any(
         one.endless for one in augmentations.chosen(cfg.augment).values()
     ):

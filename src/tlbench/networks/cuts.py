@@ -27,11 +27,6 @@ class Cut:
     backbone: keras.Model  # of the classifier
     layer: str | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the tensor, for one image."""
-        return tuple(self.prefix.output_shape[1:])
-
 
 def pooled(classifier: Classifier) -> Cut:
     """The cut at the pooled features."""

@@ -156,6 +156,8 @@ def confusion_matrix(
     counts: as `metrics.confusion` has them. Of several classes to an image each has a bar of its own.
     """
     shown = metrics.most_mistaken(counts, MANY)
+    if left_out := hidden_classes(len(class_names)):
+        title = f"{title}\n{left_out}"
     if counts.ndim == 3:
         _of_each_class(counts[shown], [class_names[i] for i in shown], title, path)
         return
@@ -164,8 +166,6 @@ def confusion_matrix(
         figure = Figure(figsize=(side + 0.3, side), layout="constrained")
         axis = figure.subplots()
         draw_confusion(axis, counts, [class_names[i] for i in shown], shown)
-        if left_out := hidden_classes(len(class_names)):
-            title = f"{title}\n{left_out}"
         axis.set(xlabel="predicted", ylabel="true", title=title)
         _save(figure, path)
 

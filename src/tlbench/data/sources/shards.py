@@ -12,13 +12,12 @@ import numpy as np
 
 from tlbench.base.errors import DataError
 from tlbench.base.files import read_text
-from tlbench.base.text import counted, printable
+from tlbench.base.text import counted, first, printable
 from tlbench.config.schema import Data
 from tlbench.data import groups, index, shards
 from tlbench.data.pictures import Member
 from tlbench.data.resize import Resize
 from tlbench.data.samples import Sample
-from tlbench.data.shards import first
 from tlbench.data.sources import Contents, read_files
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tlbench.base.errors import DataError, suggest
 from tlbench.base.labels import SEPARATOR
-from tlbench.base.text import counted, printable
+from tlbench.base.text import counted, first, printable
 from tlbench.config.schema import Data
 from tlbench.data import index, several, shards, tabular
 from tlbench.data.pictures import Place
@@ -19,8 +19,6 @@ from tlbench.data.sources import Contents, read_files
 from tlbench.data.tabular import Rows
 
 log = logging.getLogger(__name__)
-
-SHOWN = 3  # of the rows that something is wrong with
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _several(table: Rows, path: str, cfg: Data) -> _Labelled:
         heads = [_column(table, name, "data.label_columns") for name in cfg.label_columns]
         where = printable(table.file)
         named = several.in_columns({head: table[head] for head in heads}, where)
-        names = list(cfg.class_names or heads)
+        names = heads if cfg.class_names is None else _class_names(cfg, set(heads))
     else:
         cells = table[_column(table, cfg.label, "data.label")]
         named = several.in_cells(cells, cfg.separator or SEPARATOR)
@@ -140,12 +138,28 @@ def _several(table: Rows, path: str, cfg: Data) -> _Labelled:
     rows, named = several.merged(table[path], named)
     said = []
     if others := sorted(set(range(len(table.lines))) - set(rows)):
+        _check_agreement(table, path, cfg, others)
         said.append(_said(("row is", "rows are"), "of a picture named before", table, others))
         table = table.without(others)
     if empty := [row for row, some in enumerate(named) if not some]:
         what = "no class: taken as pictures that have none"
         said.append(_said(("row has", "rows have"), what, table, empty))
     return table, several.matrix(named, names), names, said
+
+
+def _check_agreement(table: Rows, path: str, cfg: Data, others: Sequence[int]) -> None:
+    """Raise DataError where further rows of a picture name another split, group or weight than its first."""
+    first_row = {file: row for row, file in reversed(list(enumerate(table[path])))}
+    split = _optional(table, cfg.split, "split", "data.split")
+    weight = _optional(table, cfg.weight, "weight", "data.weight")
+    for column in filter(None, (split, weight, _group_column(table, cfg))):
+        cells = table[column]
+        if odd := [row for row in others if cells[row] != cells[first_row[table[path][row]]]]:
+            words = ("row has", "rows have")
+            raise DataError(
+                f"{_said(words, f'another {column} than the row of the same picture before', table, odd)}. A picture "
+                "has one: make them equal."
+            )
 
 
 # ---------------------------------------------------------------- columns
@@ -195,7 +209,7 @@ def _class_names(cfg: Data, found: set[str]) -> list[str]:
     if unknown:
         raise DataError(
             f"{counted(len(unknown), 'label')} of {cfg.table} {'is' if len(unknown) == 1 else 'are'} not among "
-            f"data.class_names: {_first(unknown)}."
+            f"data.class_names: {first(unknown)}."
         )
     return list(cfg.class_names)
 
@@ -209,7 +223,7 @@ def _parts(table: Rows, split: str) -> list[str]:
     if unknown:
         names = list(dict.fromkeys(table[split][row] for row in unknown))
         raise DataError(
-            f"{_said(('row names', 'rows name'), 'no split', table, unknown)}: {_first(names)}. Expected train, "
+            f"{_said(('row names', 'rows name'), 'no split', table, unknown)}: {first(names)}. Expected train, "
             f"validation or test in column '{split}'; another column: data.split=COLUMN, none: data.split=null"
         )
     return [parts[text] or "" for text in table[split]]
@@ -235,7 +249,7 @@ def _existing(files: Sequence[str], cfg: Data) -> list[Place]:
     missing = [file for file in gone if file not in inside]
     if missing and (len(missing) > len(place) / 2 or cfg.unreadable == "refuse"):
         raise DataError(
-            f"{len(missing):,} of {len(place):,} pictures are not there: {_first(missing)}. They were looked for in "
+            f"{len(missing):,} of {len(place):,} pictures are not there: {first(missing)}. They were looked for in "
             f"{root}; set data.root to the folder that their paths begin in."
         )
     return [inside.get(file) or place[file] for file in files]
@@ -258,11 +272,5 @@ def _place(root: Path, file: str) -> Path:
 
 def _said(does: tuple[str, str], what: str, table: Rows, some: Sequence[int]) -> str:
     """How many rows do what, and the numbers of the first as an editor counts them; does: of one row, of several."""
-    lines = _first([str(table.lines[row]) for row in some])
+    lines = first([str(table.lines[row]) for row in some])
     return f"{counted(len(some), *does)} {what} in {printable(table.file)} (line {lines})"
-
-
-def _first(names: Iterable[str]) -> str:
-    names = list(names)
-    shown = ", ".join(printable(name) for name in names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
