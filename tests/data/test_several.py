@@ -179,7 +179,6 @@ def test_rows_of_one_picture_agree_on_its_split_and_columns_have_names_of_classe
     assert "1 row has another split than the row of the same picture before" in said
     assert "(line 102)" in said
     flags = write(Path("flags.csv"), [("path", "day"), *((name, "1") for name in pictures)])
-    other = ("data.label_columns=[day]", "data.class_names=[sun,moon]")
     assert "not among data.class_names: day" in refused(
         flags, "data.label_columns=[day]", "data.class_names=[sun,moon]"
     )
