@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import Answer, make_config
-from tlbench.networks import backbones, classifiers, cuts, graph
+from tlbench.networks import classifiers, cuts, graph
 from tlbench.networks.hardware import keras
 from tlbench.runs.run import Run
 
@@ -178,8 +178,8 @@ def test_the_last_stage_begins_behind_the_smallest_tensor_near(network: str) -> 
     assert {id(variable) for variable in cut.suffix.trainable_variables} == trained
     assert not cut.prefix.trainable_variables
     # A learning rate that falls from block to block counts the same blocks.
-    whole_depths = backbones.depths(classifier.model, classifier.backbone)
-    assert backbones.depths(cut.suffix, classifier.backbone) == whole_depths
+    whole_depths = graph.depths(classifier.model, classifier.backbone)
+    assert graph.depths(cut.suffix, classifier.backbone) == whole_depths
     assert max(whole_depths.values()) >= 1
     if network == "resnet50":  # of 174 operations 38 are all that leads on
         assert sum(step.alone for step in graph.steps(classifier.backbone)) == 38

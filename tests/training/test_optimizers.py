@@ -7,7 +7,7 @@ import pytest
 
 from helpers import TINY, make_config
 from tlbench.base.errors import ConfigError
-from tlbench.networks import backbones, classifiers
+from tlbench.networks import backbones, classifiers, graph
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import keras, tf
@@ -153,7 +153,7 @@ def test_blocks_are_those_of_the_architecture(
 ) -> None:
     """One more than the paper's: the stem. What follows the last block belongs to it."""
     cfg = make_config(f"backbone={architecture}", "backbone.weights=null").backbone
-    blocks = backbones.blocks(backbones.build(cfg).model)
+    blocks = graph.blocks(backbones.build(cfg).model)
     assert len(blocks) == count
     names = [unit.name for unit in blocks[block]]
     assert some in names

@@ -157,58 +157,6 @@ def encoder_blocks(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(getattr(layer, "encoder_layers", None) or getattr(layer, "layers", []))
 
 
-# How names of layers of one block begin: conv2_block1, block2a, stage_0_block_1, expanded_conv_3, layers_11.
-_BLOCK = re.compile(
-    r".*((block|stage|stack|layers?)_?\d+[a-z]?|expanded_conv(_\d+)?|conv_dw_\d+)(?=_|$)"
-)
-
-
-def blocks(backbone: keras.Model) -> list[list[keras.layers.Layer]]:
-    """Its units, in order, by the blocks that it is made of, the first of them its stem.
-
-    A block begins where a layer's name begins with another block's; a layer whose name tells of no block belongs to
-    the one before it, and the stem is what stands before all of them. In a network that names none a block begins at
-    each layer with a kernel that all of the network passes through: a convolution of a chain, the first of a branch.
-    """
-    found: list[list[keras.layers.Layer]] = [[]]
-    told = [_BLOCK.match(unit.name) if unit.weights else None for unit in units(backbone)]
-    names = [match and match[0] for match in told]
-    named, now = any(names), None
-    behind = set() if named else _behind_necks(backbone)
-    for unit, name in zip(units(backbone), names, strict=True):
-        kernel = any(len(weight.shape) > 1 for weight in unit.weights)
-        if (name and name != now) or (kernel and unit.name in behind):
-            found.append([])
-        now = name or now
-        found[-1].append(unit)
-    return [block for block in found if any(unit.weights for unit in block)]
-
-
-def _behind_necks(backbone: keras.Model) -> set[str]:
-    """Names of the layers that take the only tensor which what follows them is computed from."""
-    layers = backbone.layers
-    made = {id(t): i for i, layer in enumerate(layers) for t in keras.tree.flatten(layer.output)}
-    taken = [[made[id(t)] for t in keras.tree.flatten(layer.input)] for layer in layers]
-    last = list(range(len(layers)))  # the last layer that takes what each makes
-    for i, makers in enumerate(taken):
-        for maker in makers:
-            last[maker] = max(last[maker], i)
-    return {
-        layer.name for i, layer in enumerate(layers) if sum(last[j] >= i for j in range(i)) == 1
-    }
-
-
-def depths(network: keras.Model, backbone: keras.Model) -> dict[str, int]:
-    """How deep below its head each trainable variable of a network lies, by path: 0 in the head, 1 in the last block.
-
-    network: one with layers of the backbone's names, inside of it or among its own; or the head alone.
-    """
-    depth = {u.name: d for d, block in enumerate(reversed(blocks(backbone)), 1) for u in block}
-    inner = next((layer for layer in network.layers if layer.name == backbone.name), network)
-    of_units = {v.path: depth.get(u.name, 0) for u in units(inner) for v in u.trainable_variables}
-    return {v.path: of_units.get(v.path, 0) for v in network.trainable_variables}
-
-
 def settle(model: keras.Model) -> None:
     """Before a model is saved: let what loading takes for position embeddings be those that were trained.
 

@@ -7,7 +7,7 @@ from typing import Any
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.config import schema
 from tlbench.config.schema import Config, Schedule, Stage
-from tlbench.networks import backbones
+from tlbench.networks import graph
 from tlbench.networks.hardware import keras, tf
 
 
@@ -17,7 +17,7 @@ def optimizer(
     """The optimizer of a stage of so many steps an epoch, its learning rate scheduled over the stage.
 
     network: what it trains, the whole of it or the head alone; with optimizer.layer_decay a variable that lies d blocks
-    of the backbone below the head (`backbones.blocks`) has layer_decay ** d of the rate, in its weight decay too.
+    of the backbone below the head (`graph.blocks`) has layer_decay ** d of the rate, in its weight decay too.
     Raises ConfigError for a name that keras.optimizers does not have, or arguments that do not fit it.
     """
     rates, decay = cfg.optimizer.learning_rate, cfg.optimizer.layer_decay
@@ -31,7 +31,7 @@ def optimizer(
         made.exclude_from_weight_decay(var_list=undecayed)
         return made
 
-    depths = {} if decay is None else backbones.depths(network, backbone)
+    depths = {} if decay is None else graph.depths(network, backbone)
     by_depth = {depth: one(depth) for depth in sorted({0, *depths.values()})}
     if len(by_depth) == 1:
         return by_depth[0]
