@@ -295,3 +295,10 @@ def test_the_index_lies_beside_the_features_unless_told_otherwise(tmp_path: Path
     )
     assert make_config("data.index=a, b").data.index == str(tmp_path / "a, b")
     assert make_config("data.index=null").data.index is None
+
+
+def test_the_published_models_are_those_of_the_last_epoch() -> None:
+    names = [path.stem for path in (compose.conf_dir() / "report").glob("*.yaml")]
+    assert len(names) == 5
+    assert {compose.compose([f"report={name}"]).keep for name in names} == {"last"}
+    assert compose.compose([]).keep == "best"

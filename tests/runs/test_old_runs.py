@@ -73,7 +73,7 @@ def test_an_image_of_format_four_has_one_class_whose_names_stand_in_no_file() ->
     assert (found["task"], found["names"]) == ("multiclass", None)
     # A run that was interrupted goes on computing what lies below the layers that train.
     assert migrated({"features": {"cache": True}}, 4)["features"]["storage"] is None
-    assert migrated({"data": {"task": "multilabel"}}, 5) == {"data": {"task": "multilabel"}}
+    assert migrated({"data": {"task": "multilabel"}}, 5)["data"] == {"task": "multilabel"}
 
 
 def test_a_run_of_format_four_had_one_rate_for_all_and_decayed_all() -> None:
@@ -81,6 +81,11 @@ def test_a_run_of_format_four_had_one_rate_for_all_and_decayed_all() -> None:
     off = {"layer_decay": None, "clipnorm": None, "ema": None}
     assert found == {"name": "AdamW", "decay_biases": True, **off}
     assert migrated({}, 4)["microbatch"] is None
+
+
+def test_a_run_of_format_five_kept_its_best_epoch_where_it_stopped_early() -> None:
+    assert migrated({"early_stopping": {"patience": None}}, 5)["keep"] == "last"
+    assert migrated({"early_stopping": {"patience": 3}}, 5)["keep"] == "best"
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

@@ -165,6 +165,29 @@ def test_stages_run_in_order(tlbench: Command) -> None:
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
 
 
+def test_a_stage_that_makes_all_worse_leaves_what_it_began_with(tlbench: Command) -> None:
+    """The probe stays; with keep=last the same stages leave the last epoch's model, however bad."""
+    more = ("optimizer.learning_rate.frozen=0.05", "head.widths=[]", "learning_rate=1")
+    words = ("strategy=probe_finetune", "trainable=true", "epochs=3", *more)
+    best = train(tlbench, "best", *words, "early_stopping.patience=1")
+    last = train(tlbench, "last", *words, "keep=last")
+    assert [row["stage"] for row in history(last)] == ["probe"] * 2 + ["finetune"] * 3
+    losses = [float(row["val_loss"]) for row in history(last)]
+    least = losses.index(min(losses))
+    assert least < 2 < len(history(best))
+    assert (best.metrics["kept_epoch"], last.metrics["kept_epoch"]) == (least + 1, 5)
+    assert best.metrics["val_loss"] == pytest.approx(losses[least], rel=1e-3)
+    ended = float(history(last)[-1]["val_accuracy"])
+    assert last.metrics["val_accuracy"] == pytest.approx(ended, abs=0.02)
+    assert last.metrics["val_loss"] > 2 * best.metrics["val_loss"]
+    assert best.metrics["batch_norm_recalibrated"] is False
+    assert "finetune stopped after" in (said := (best.folder / "train.log").read_text())
+    assert "kept what it began with" in said
+    answer = tlbench("evaluate", "best")  # what is saved is the probe's model, too
+    assert answer.code == 0
+    assert "equals the record" in answer.out
+
+
 @pytest.mark.parametrize(
     ("monitor", "words"),
     [
@@ -177,7 +200,7 @@ def test_stages_run_in_order(tlbench: Command) -> None:
 def test_the_best_epoch_is_the_best_in_what_is_monitored(
     tlbench: Command, monitor: str, words: list[str]
 ) -> None:
-    more = ("early_stopping.patience=3", f"early_stopping.monitor={monitor}", "epochs=12")
+    more = (f"early_stopping.monitor={monitor}", "epochs=12")
     run = train(tlbench, "run", *more, *words)
     epochs = history(run)
     values = [float(row[monitor]) for row in epochs]

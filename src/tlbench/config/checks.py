@@ -19,6 +19,7 @@ MOST_BYTES = 2**18  # of a config.yaml: no run of ours comes near
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 CHOICES = {
     "device": ("auto", "cpu", "gpu"),
+    "keep": ("best", "last"),
     "precision": PRECISIONS,
     "features.precision": PRECISIONS,
     "features.storage": (None, "auto", "float32", "float16"),

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-FORMAT = 5  # of a run's folder and of the settings in it; a newer one is refused
+FORMAT = 6  # of a run's folder and of the settings in it; a newer one is refused
 
 Tree = dict[str, Any]
 
@@ -86,10 +86,18 @@ def _to_fine_tuning(tree: Tree) -> None:
         optimizer |= {"layer_decay": None, "decay_biases": True, "clipnorm": None, "ema": None}
 
 
+def _to_best(tree: Tree) -> None:
+    """5 -> 6: the best epoch was kept where early stopping was on, else the last."""
+    early = tree.get("early_stopping")
+    patience = early.get("patience") if isinstance(early, dict) else None
+    tree["keep"] = "last" if patience is None else "best"
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
     3: (_to_groups, _to_losses, _to_index),
     4: (_to_tasks, _to_maps, _to_fine_tuning),
+    5: (_to_best,),
 }

@@ -267,6 +267,7 @@ class Config:
     precision: str
     device: str
     repeatable: bool
+    keep: str
     features: Features
     batch_norm: BatchNorm
     early_stopping: EarlyStopping

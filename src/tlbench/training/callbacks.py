@@ -155,17 +155,25 @@ class LiveDisplay(keras.callbacks.Callback):
 class EarlyStopping(keras.callbacks.EarlyStopping):
     """Keras's, over several calls of fit: it begins once, and restores the best weights once.
 
-    patience: epochs without a better value of what is monitored, or None for never.
+    What the stage began with may be the best of all. Patience is for the stage's own epochs: the first of them may
+    well be worse than that.
     """
 
-    KEPT = ("wait", "best", "best_epoch")
+    KEPT = ("wait", "best", "best_epoch", "own_best")
+    best_weights: list[np.ndarray] | None
 
-    def __init__(self, cfg: schema.EarlyStopping) -> None:
+    def __init__(self, cfg: schema.EarlyStopping, *, keep_best: bool) -> None:
         mode = "min" if metrics.less_is_better(cfg.monitor) else "max"
-        patience = cfg.patience or 0
-        super().__init__(cfg.monitor, patience=patience, mode=mode, restore_best_weights=True)
-        self.active = cfg.patience is not None
+        super().__init__(cfg.monitor, mode=mode, restore_best_weights=keep_best)
+        self.patience = math.inf if cfg.patience is None else cfg.patience
+        self.active = keep_best or cfg.patience is not None
+        self.own_best: float | None = None  # of the epochs of the stage
         super().on_train_begin()
+        self._set_monitor_op()  # Keras does it in the first epoch, which may be another call's
+
+    def begin_with(self, value: float, weights: list[np.ndarray]) -> None:
+        """Hold weights that the stage begins with, and what is monitored of them."""
+        self.best, self.best_weights, self.best_epoch = value, weights, -1
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """A stage that goes on is no new training."""
@@ -174,12 +182,16 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         """The end of a call of fit need not be the end of the stage."""
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        if self.active:
-            super().on_epoch_end(epoch, logs)
+        if not self.active:
+            return
+        value = self.get_monitor_value(logs)
+        if self.own_best is None or self._is_improvement(value, self.own_best):
+            self.own_best, self.wait = value, -1  # Keras counts this epoch, too
+        super().on_epoch_end(epoch, logs)
 
     def restore_best(self, network: keras.Model, epochs: int) -> int:
-        """Give the network the weights of its best epoch; which of the stage's epochs it now has, from 1."""
-        if not self.active or self.best_weights is None:
+        """Give the network its best weights; after which of the stage's epochs it had them, 0: at its beginning."""
+        if self.best_weights is None:
             _take_averages(network)
             return epochs
         network.set_weights(self.best_weights)
@@ -192,6 +204,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def set_state(self, state: dict[str, Any], best_weights: list[np.ndarray] | None) -> None:
         self.wait = int(state["wait"])
         self.best = state["best"]
+        self.own_best = state.get("own_best", self.best)  # in runs of format 5 they were one
         self.best_epoch = int(state["best_epoch"])
         self.best_weights = best_weights
 

@@ -129,7 +129,7 @@ class Trainer:
         history = History(stage, state, images, self.tracking)
         size = self.cfg.batch_size
         display = LiveDisplay(stage, size, source.evaluated(size), images, validating)
-        stopping_early = EarlyStopping(self.cfg.early_stopping)
+        stopping_early = self._early_stopping(network)
         path = self.run.folder / layout.CHECKPOINT
         keeper = Keeper(path, state, stopping_early, history, stopping.current())
         # Earlier stages may have trained the backbone, or its statistics were fitted.
@@ -152,11 +152,23 @@ class Trainer:
         finally:
             display.close()
         kept = stopping_early.restore_best(network, state.epoch)
-        state.kept = first + kept
+        state.kept = first + kept if kept else state.kept
         if state.stopped or kept < state.epoch:
             ended = "stopped" if state.stopped else "ended"
-            log.info("%s %s after %d, kept %d", stage.name, ended, state.epoch, kept)
+            which = kept or "what it began with"
+            log.info("%s %s after %d, kept %s", stage.name, ended, state.epoch, which)
         return kept
+
+    def _early_stopping(self, network: keras.Model) -> EarlyStopping:
+        """What stops a stage and keeps its best epoch, or what it begins with where that stays the best."""
+        cfg, state = self.cfg, self.state
+        chosen = EarlyStopping(cfg.early_stopping, keep_best=cfg.keep == "best")
+        if cfg.keep == "best" and state.stage and not state.recalibrated:
+            before, monitor = state.history[state.kept - 1], cfg.early_stopping.monitor
+            plain = cfg.loss.name == "cross_entropy" and not cfg.loss.label_smoothing
+            if plain or monitor != "val_loss" or "strength" not in before:  # solved: cross-entropy
+                chosen.begin_with(before[monitor], network.get_weights())
+        return chosen
 
     def _compile(self, source: Source, stage: Stage) -> None:
         chosen = optimizer(self.cfg, stage, self.steps, source.network, self.classifier.backbone)
@@ -232,8 +244,12 @@ class Trainer:
     def _recalibrate(self, source: Source, stage: Stage, kept: int) -> bool:
         """Recompute moving statistics that saw too few steps, in `kept` epochs; whether they had."""
         frozen = stage.frozen or batch_norm.statistics(self.cfg) == "frozen"
-        if frozen or not batch_norm.needs_recalibration(
-            self.cfg.batch_norm, self.own_momentum, self.steps * kept
+        if (
+            frozen
+            or not kept
+            or not batch_norm.needs_recalibration(
+                self.cfg.batch_norm, self.own_momentum, self.steps * kept
+            )
         ):
             return False
         began = time.perf_counter()
