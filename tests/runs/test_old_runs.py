@@ -78,7 +78,7 @@ def test_an_image_of_format_four_has_one_class_whose_names_stand_in_no_file() ->
 
 def test_a_run_of_format_four_had_one_rate_for_all_and_decayed_all() -> None:
     found = migrated({"optimizer": {"name": "AdamW"}}, 4)["optimizer"]
-    off = {"layer_decay": None, "clipnorm": None, "ema": None}
+    off = {"layer_decay": None, "clipnorm": None, "ema": None, "swa": None}
     assert found == {"name": "AdamW", "decay_biases": True, **off}
     assert migrated({}, 4)["microbatch"] is None
 
@@ -86,6 +86,7 @@ def test_a_run_of_format_four_had_one_rate_for_all_and_decayed_all() -> None:
 def test_a_run_of_format_five_kept_its_best_epoch_where_it_stopped_early() -> None:
     assert migrated({"early_stopping": {"patience": None}}, 5)["keep"] == "last"
     assert migrated({"early_stopping": {"patience": 3}}, 5)["keep"] == "best"
+    assert migrated({"optimizer": {"ema": 0.9}}, 5)["optimizer"] == {"ema": 0.9, "swa": None}
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

@@ -35,15 +35,21 @@ def weights(folder: str) -> list[np.ndarray]:
     return keras.models.load_model(Path(folder, "model.keras")).get_weights()
 
 
-@pytest.mark.parametrize("patience", ["null", "1"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("optimizer.ema=0.9", "early_stopping.patience=null"),
+        ("optimizer.ema=null", "optimizer.swa=0.4", "early_stopping.patience=1"),
+    ],
+)
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
-    tlbench: Command, monkeypatch: pytest.MonkeyPatch, patience: str
+    tlbench: Command, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     """Of 9 steps after the first and the fifth; at an epoch's end; just before one; and with nothing left to train."""
-    words = (*WORDS, f"early_stopping.patience={patience}")
+    words = (*WORDS, *more)
     assert tlbench("train", *words, "hydra.run.dir=whole").code == 0
     heard, stops = Keeper.on_train_batch_end, [(0, 1), (0, 5), (0, 9), (1, 8), (2, 9)]
-    if patience == "1":
+    if "early_stopping.patience=1" in more:
         stops = stops[:3]  # it may end early
 
     def hear(self: Keeper, batch: int, logs: Any = None) -> None:
@@ -88,6 +94,34 @@ def test_what_is_kept_and_validated_is_the_average_of_all_steps(
         assert np.abs(found - last).max() > 1e-4
     last_row, metrics = history("run")[-1], Run.open(Path("run")).metrics
     assert float(last_row["val_loss"]) == pytest.approx(metrics["val_loss"], rel=1e-3)
+
+
+def test_the_mean_of_the_last_steps_is_kept(
+    tlbench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 27 steps the last third, that is after step 18; statistics are recomputed for that mean."""
+    steps: list[list[np.ndarray]] = []
+    heard = Keeper.on_train_batch_end
+
+    def hear(self: Keeper, batch: int, logs: Any = None) -> None:
+        steps.append([v.numpy() for v in self.model.trainable_variables])
+        heard(self, batch, logs)
+
+    monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
+    words = ("strategy=single", "keep=last", "learning_rate=0.01", "schedule=constant")
+    averaged = ("optimizer.ema=null", "optimizer.swa=0.3333")
+    assert tlbench("train", *WORDS, *words, *averaged).code == 0
+    assert len(steps) == 27
+    expected = [np.mean(each, axis=0) for each in zip(*steps[18:], strict=True)]
+    kept = keras.models.load_model(Path("run") / "model.keras").trainable_variables
+    for mean, last, found in zip(expected, steps[-1], kept, strict=True):
+        np.testing.assert_allclose(found.numpy(), mean, atol=1e-5)
+        assert np.abs(found.numpy() - last).max() > 1e-4
+    metrics = Run.open(Path("run")).metrics
+    assert metrics["batch_norm_recalibrated"] is True
+    both = tlbench("train", *WORDS, "optimizer.swa=0.5")
+    assert both.code != 0
+    assert "optimizer.ema averages already" in both.error_lines[-1]
 
 
 def test_a_head_on_features_keeps_its_averages_too(tlbench: Command) -> None:

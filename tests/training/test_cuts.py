@@ -48,7 +48,15 @@ def depthwise(path: Path) -> None:
     keras.Model(pixels, x).save(path)
 
 
-MAKE = {"residual": residual, "depthwise": depthwise}
+def staged(path: Path) -> None:
+    """Four convolutions, whose maps are a half, a quarter, an eighth and an eighth of the picture."""
+    x = pixels = keras.Input((SIDE, SIDE, 3))
+    for number, strides in enumerate((2, 2, 2, 1)):
+        x = keras.layers.Conv2D(8, 3, strides, padding="same", name=f"conv_{number}")(x)
+    keras.Model(pixels, x).save(path)
+
+
+MAKE = {"residual": residual, "depthwise": depthwise, "staged": staged}
 # A network of each kind: the first layer of it that trains, what lies below that, and how it normalizes. Moving
 # statistics of a few steps, as a batch of the depthwise network leaves them, make much of the last digit.
 NETWORKS = {
@@ -130,6 +138,38 @@ def test_a_probe_and_the_last_stage_go_on_to_the_bit(
     facts = whole.manifest["features"]
     assert (facts["layer"], facts["storage"]) == ("1_project", "float16")
     assert facts["bytes"] == (120 + 30) * 8 * 8 * 8 * 2
+
+
+STRATEGIES = {
+    "all": (["train"], {0, 1, 2, 3}),
+    "last_stage": (["probe"] * 2 + ["finetune"], {2, 3}),
+    "surgical": (["probe"] * 2 + ["finetune"], {0, 1}),
+    "gradual": (["probe"] * 2 + ["last_stage"] * 2 + ["half"] * 2 + ["rest"], {0, 1, 2, 3}),
+}
+
+
+@pytest.mark.parametrize("network", ["staged"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_trains_the_layers_that_it_names(
+    tlbench: Command, words: tuple[str, ...], strategy: str, tmp_path: Path
+) -> None:
+    stages, moved = STRATEGIES[strategy]
+    answer = tlbench(
+        "train",
+        *(*words, f"strategy={strategy}", "epochs=1", "keep=last"),
+        *("optimizer=adam", "learning_rate=null", "hydra.run.dir=run"),
+    )
+    assert answer.code == 0, answer.err
+    with Path("run", "history.csv").open(newline="") as file:
+        assert [line["stage"] for line in csv.DictReader(file)] == stages
+    before = keras.models.load_model(tmp_path / "network.keras")
+    after = keras.models.load_model(Path("run", "model.keras")).get_layer("backbone")
+    changed = {
+        number
+        for number in range(4)
+        if np.abs(before.layers[number + 1].kernel - after.layers[number + 1].kernel).max() > 0
+    }
+    assert changed == moved
 
 
 @pytest.mark.parametrize("network", ["residual"])

@@ -58,7 +58,7 @@ LEAST_OR_NULL = {
     "microbatch": 1,
 }
 SEEDS = ("seed", "data.split_seed")
-BETWEEN_OR_NULL = ("optimizer.layer_decay", "optimizer.ema")
+BETWEEN_OR_NULL = ("optimizer.layer_decay", "optimizer.ema", "optimizer.swa")
 SHARES = ("head.dropout", "schedule.warmup", "loss.label_smoothing")
 
 
@@ -162,6 +162,10 @@ def _check(c: Config) -> None:
     for setting in SHARES:
         value = attrgetter(setting)(c)
         require(0 <= value < 1, setting, value, "at least 0 and below 1")
+    swa, averaged = c.optimizer.swa, c.optimizer.ema is not None
+    require(
+        swa is None or not averaged, "optimizer.swa", swa, "null: optimizer.ema averages already"
+    )
     final = c.schedule.final
     require(0 <= final <= 1, "schedule.final", final, "0 to 1")
     widths = c.head.widths
@@ -313,7 +317,7 @@ def _check_batch_norm(b: BatchNorm) -> None:
 def _check_trainable(setting: str, value: Any) -> None:
     share = isinstance(value, float) and 0 < value < 1
     named = isinstance(value, bool | str) and value != ""
-    what = "true, false, last_stage, a share of the layers, or the name of the first backbone layer to train"
+    what = "true, false, last_stage, first_stage, a share of the layers, or the name of the first layer to train"
     require(share or named, setting, value, what)
 
 

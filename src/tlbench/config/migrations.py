@@ -93,11 +93,17 @@ def _to_best(tree: Tree) -> None:
     tree["keep"] = "last" if patience is None else "best"
 
 
+def _to_swa(tree: Tree) -> None:
+    """5 -> 6: weights were averaged by optimizer.ema or not at all."""
+    if isinstance(optimizer := tree.get("optimizer"), dict):
+        optimizer["swa"] = None
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
     3: (_to_groups, _to_losses, _to_index),
     4: (_to_tasks, _to_maps, _to_fine_tuning),
-    5: (_to_best,),
+    5: (_to_best, _to_swa),
 }

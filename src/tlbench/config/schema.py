@@ -143,7 +143,8 @@ class Optimizer:
 
     layer_decay: null or 0-1, by which the learning rate falls from a block to the one below it; decay_biases: whether
     weight decay acts on biases, and on scales and offsets of norms; clipnorm: of each variable's gradient, or null;
-    ema: null or 0-1, what the moving average of the weights keeps of itself in a step.
+    ema: null or 0-1, what the moving average of the weights keeps of itself in a step; swa: null or 0-1, the share of a
+    stage's last steps whose weights are averaged.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Optimizer:
     decay_biases: bool
     clipnorm: float | None
     ema: float | None
+    swa: float | None
     arguments: dict[str, Any]
 
 
@@ -166,8 +168,9 @@ class Schedule:
 
 @dataclass
 class Stage:
-    """One call of fit. `trainable`: true, false, "last_stage", a share of the layers, or the first layer to train.
+    """One call of fit.
 
+    trainable: true, false, "last_stage", "first_stage", a share of the layers, or the first layer to train;
     warmup: share of the stage's steps, 0-1, in which the rate rises; null: the schedule's.
     """
 

@@ -19,7 +19,8 @@ from tlbench.config.schema import Backbone, Config, Head, Preprocessing
 from tlbench.networks import backbones, graph
 from tlbench.networks.hardware import keras
 
-LAST_STAGE = "last_stage"  # of `trainable`: the layers whose maps have the size of the last
+# Of `trainable`: the layers whose maps have the size of the last, or are the largest of all blocks.
+LAST_STAGE, FIRST_STAGE = "last_stage", "first_stage"
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,20 @@ class Classifier:
     pooled: keras.KerasTensor  # the features within the model
 
     def set_trainable(self, trainable: bool | str | float) -> None:
-        """Train every layer, the head only, or the backbone from a layer on: see `_first`."""
+        """Train every layer, the head only, or the backbone from a layer on (see `_first`), or its first stage."""
         self.backbone.trainable = (
             False  # first: Keras leaves all inside as it is where nothing changes
         )
         self.backbone.trainable = trainable is not False
-        if not isinstance(trainable, bool):
-            for layer in backbones.units(self.backbone)[: _first(self.backbone, trainable)]:
-                layer.trainable = False
+        if isinstance(trainable, bool):
+            return
+        units = backbones.units(self.backbone)
+        if trainable == FIRST_STAGE:
+            frozen = units[graph.first_stage(self.backbone) :]
+        else:
+            frozen = units[: _first(self.backbone, trainable)]
+        for layer in frozen:
+            layer.trainable = False
 
     @property
     def features(self) -> keras.Model:
@@ -62,7 +69,8 @@ class Classifier:
 def check_layers(cfg: Config) -> None:
     """Refuse a stage that begins at no layer of the backbone, before weights or images are read."""
     kinds = [stage.trainable for stage in cfg.strategy.stages]
-    names = [name for name in kinds if isinstance(name, str) and name != LAST_STAGE]
+    stages = (LAST_STAGE, FIRST_STAGE)
+    names = [name for name in kinds if isinstance(name, str) and name not in stages]
     if names:
         # Of a file the weights are the network, else they cost a download and name nothing.
         own = cfg.backbone.builder == "file"
@@ -95,7 +103,8 @@ def _number(backbone: keras.Model, name: str) -> int:
         hint = f"Did you mean '{near[0]}'?"
     else:
         some = ", ".join(names[len(names) // 2 :: len(names) // 6 or 1])
-        hint = f"Expected true, false, last_stage, a share or one of its {len(names)} layers, such as {some}."
+        known = f"true, false, {LAST_STAGE}, {FIRST_STAGE}, a share"
+        hint = f"Expected {known} or one of its {len(names)} layers, such as {some}."
     raise ConfigError(f"trainable={name} is no layer of {backbone.name}. {hint}")
 
 

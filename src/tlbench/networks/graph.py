@@ -99,6 +99,20 @@ def last_stage(backbone: keras.Model) -> int:
     return max((n for n, side in enumerate(sides[:last]) if side > sides[last]), default=-1) + 1
 
 
+def first_stage(backbone: keras.Model) -> int:
+    """How many units make the first stage: all before the first map of less than a quarter of the image's side.
+
+    Of tokens, which keep their number, the first quarter of the units.
+    """
+    units = backbones.units(backbone)
+    if len(backbone.output.shape) != 4:
+        return len(units) // 4
+    least = backbone.input_shape[1] // 4
+    return next(
+        (n for n, u in enumerate(units) if _is_map(u) and u.output.shape[1] < least), len(units)
+    )
+
+
 def _is_map(unit: keras.layers.Layer) -> bool:
     return len(getattr(unit.output, "shape", ())) == 4
 

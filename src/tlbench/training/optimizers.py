@@ -27,7 +27,8 @@ def optimizer(
 
     def one(depth: int) -> keras.optimizers.Optimizer:
         own = rate * (decay or 1.0) ** depth
-        made = _made(cfg.optimizer, _schedule(cfg.schedule, own, steps * stage.epochs, warmup))
+        total = steps * stage.epochs
+        made = _made(cfg.optimizer, _schedule(cfg.schedule, own, total, warmup), total)
         made.exclude_from_weight_decay(var_list=undecayed)
         return made
 
@@ -93,7 +94,8 @@ def _train_step(self: Any, data: Any) -> dict[str, Any]:
     return self.get_metrics_result()
 
 
-def _made(cfg: schema.Optimizer, rate: Any) -> keras.optimizers.Optimizer:
+def _made(cfg: schema.Optimizer, rate: Any, steps: int) -> keras.optimizers.Optimizer:
+    """steps: of the whole stage."""
     known: dict[str, Any] = {
         n: value for n, value in vars(keras.optimizers).items() if inspect.isclass(value)
     }
@@ -102,10 +104,30 @@ def _made(cfg: schema.Optimizer, rate: Any) -> keras.optimizers.Optimizer:
     named: dict[str, Any] = {} if cfg.clipnorm is None else {"clipnorm": cfg.clipnorm}
     if cfg.ema is not None:
         named |= {"use_ema": True, "ema_momentum": cfg.ema}
+    if cfg.swa is not None:
+        named |= {"use_ema": True}
     try:
-        return known[cfg.name](learning_rate=rate, **named, **cfg.arguments)
+        made = known[cfg.name](learning_rate=rate, **named, **cfg.arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer.arguments does not fit {cfg.name}: {error}") from error
+    if cfg.swa is not None:
+        _average_from(made, min(round((1 - cfg.swa) * steps), steps - 1))
+    return made
+
+
+def _average_from(optimizer: keras.optimizers.Optimizer, first: int) -> None:
+    """Let its moving average be the mean over the weights after each step from the first-th on, from 0.
+
+    Until then it is the weights themselves. Stochastic weight averaging (Izmailov et al. 2018) takes the weights at
+    ends of epochs; of the steps between them there are more to take the mean of.
+    """
+
+    def momentum(self: Any) -> Any:
+        taken = tf.cast(tf.maximum(self.iterations.value - first, 0), tf.float32)
+        return taken / (taken + 1.0)
+
+    own: Any = type(optimizer)
+    optimizer.__class__ = type(own.__name__, (own,), {"ema_momentum": property(momentum)})
 
 
 def _biases(network: keras.Model) -> list[keras.Variable]:

@@ -243,14 +243,11 @@ class Trainer:
 
     def _recalibrate(self, source: Source, stage: Stage, kept: int) -> bool:
         """Recompute moving statistics that saw too few steps, in `kept` epochs; whether they had."""
-        frozen = stage.frozen or batch_norm.statistics(self.cfg) == "frozen"
-        if (
-            frozen
-            or not kept
-            or not batch_norm.needs_recalibration(
-                self.cfg.batch_norm, self.own_momentum, self.steps * kept
-            )
-        ):
+        averaged = self.cfg.optimizer.swa is not None  # statistics are those of no step's weights
+        steps = 0 if averaged else self.steps * kept
+        if not kept or stage.frozen or batch_norm.statistics(self.cfg) == "frozen":
+            return False
+        if not batch_norm.needs_recalibration(self.cfg.batch_norm, self.own_momentum, steps):
             return False
         began = time.perf_counter()
         log.info("Recomputing batch normalization's statistics over the training images")
