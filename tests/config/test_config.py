@@ -247,6 +247,13 @@ def test_shifts_cannot_be_cached() -> None:
     with pytest.raises(ConfigError, match=r"augment\.mixup=0\.2 gives every epoch other images"):
         augmentations.check(make_config("trainable=false", "augment.mixup=0.2"))
     augmentations.check(make_config("trainable=false", "augment=flip"))
+    augmentations.check(make_config("trainable=false", "augment=standard", "augment.views=4"))
+    with pytest.raises(ConfigError, match=r"augment\.cutmix=1\.0 gives every epoch other images"):
+        augmentations.check(
+            make_config(
+                "trainable=false", "augment.views=4", "augment.cutmix=1.0", "augment.zoom=0.1"
+            )
+        )
 
 
 @pytest.mark.parametrize(
@@ -272,12 +279,14 @@ def test_shifts_cannot_be_cached() -> None:
             "augment.cutmix=true",
             "augment.cutmix=True is not valid. Expected the parameter of a beta",
         ),
+        ("augment.views=1", "augment.views=1 is not valid. Expected a whole number of at least 2"),
+        ("augment.views=many", "augment.views=many is not valid. Expected a whole number of at"),
         ("augment.flap=true", "Unknown augmentation 'flap'. Did you mean 'flip'?"),
     ],
 )
 def test_an_augmentation_that_is_none_is_refused_by_name(override: str, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        augmentations.check(make_config(override))
+        augmentations.check(make_config("augment=flip", override))
     assert words in str(refusal.value)
 
 

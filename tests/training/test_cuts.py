@@ -124,6 +124,32 @@ def test_what_is_computed_once_trains_as_what_is_computed_every_epoch(
     assert "equals the record" in tlbench("evaluate", "once").out
 
 
+@pytest.mark.parametrize("network", ["staged"])
+@pytest.mark.parametrize("trainable", ["conv_3", "false"])
+def test_fixed_views_train_as_drawing_them_every_epoch(
+    tlbench: Command, words: tuple[str, ...], trainable: str
+) -> None:
+    """Every operation draws; the cache holds an array for each view, and more views keep the first ones."""
+    drawn = ("augment=strong", "augment.rotation=20", "augment.views=3")
+    words = (*words, f"trainable={trainable}", *drawn, "features.storage=float32")
+    once = tlbench("train", *words, "hydra.run.dir=once")
+    assert once.code == 0, once.err
+    every = tlbench("train", *words, "features.cache=false", "hydra.run.dir=every")
+    assert every.code == 0, every.err
+    np.testing.assert_allclose(history("once"), history("every"), rtol=1e-4)
+    facts = Run.finished(Path("once")).manifest["features"]
+    images = 120 + 30
+    assert (facts["images_computed"], facts["images_reused"]) == (3 * images, 0)
+    more = tlbench("train", *words, "augment.views=5", "hydra.run.dir=more")
+    assert more.code == 0, more.err
+    facts = Run.finished(Path("more")).manifest["features"]
+    assert (facts["images_computed"], facts["images_reused"]) == (2 * images, 3 * images)
+    other = tlbench("train", *words, "seed=1", "hydra.run.dir=other")
+    assert other.code == 0, other.err
+    facts = Run.finished(Path("other")).manifest["features"]
+    assert (facts["images_computed"], facts["images_reused"]) == (2 * images, images)
+
+
 @pytest.mark.parametrize("network", ["depthwise"])
 def test_a_probe_and_the_last_stage_go_on_to_the_bit(
     tlbench: Command, words: tuple[str, ...]

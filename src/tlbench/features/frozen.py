@@ -69,12 +69,15 @@ class _Viewed:
         return self.view(self.images.batch(indices))
 
 
-def _views(augment: Mapping[str, Any], images: Images) -> dict[str, Images]:
+def _views(augment: Mapping[str, Any], seed: int, images: Images) -> dict[str, Images]:
     """Every view of the images that training may draw, by its name; the images as they are come first."""
     tables = {AS_IT_IS: images}
-    for name, one in augmentations.chosen(augment).items():
+    for name, one in augmentations.chosen(augment, seed).items():
+        told = (
+            "" if name == augmentations.VIEWS else f"{name}={augment[name]}: "
+        )  # more of them: the same first ones
         tables = {
-            before if view == AS_IT_IS else f"{before}, {name}={augment[name]}: {view}": (
+            before if view == AS_IT_IS else f"{before}, {told}{view}": (
                 table if view == AS_IT_IS else _Viewed(table, change)
             )
             for before, table in tables.items()
@@ -172,6 +175,9 @@ def once(cut: Cut, dataset: Dataset, cfg: Config, machine: Machine) -> Features 
             )
             return None
         log.info("%s, computed once", what)
+    elif augmentations.VIEWS in augmentations.chosen(cfg.augment):
+        views = augmentations.count(cfg.augment)
+        log.info("%d views of each image: %.2f GiB of features", views, needed / 2**30)
     found = compute(chosen, dataset, cfg)
     if cut.layer is not None:
         found.facts.update(layer=cut.layer, storage=chosen.kind, bytes=needed)
@@ -194,7 +200,7 @@ def compute(way: Way, dataset: Dataset, cfg: Config, rows: np.ndarray | None = N
 
     views, computed = [], 0
     with enough_memory(f"features.batch_size={way.size}"):
-        for view, table in _views(cfg.augment, dataset.images).items():
+        for view, table in _views(cfg.augment, cfg.seed, dataset.images).items():
             store = way.store(cfg, view)
             found, anew = _once(store, dataset, rows, functools.partial(get, store, table))
             views.append(found.reshape(len(rows), *way.shape))

@@ -49,7 +49,7 @@ class Source:
 def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
     """Pixels for a whole network; decoding runs in the images' own threads."""
     table, failures = dataset.images, list[TlbenchError]()
-    chosen = augmentations.chosen(cfg.augment)
+    chosen = augmentations.chosen(cfg.augment, cfg.seed)
 
     def read(rows: np.ndarray) -> np.ndarray:
         try:
@@ -70,9 +70,12 @@ def from_images(network: keras.Model, dataset: Dataset, cfg: Config) -> Source:
             if one.draw is not None:
                 images = one.draw(images, [seed_for(seed[0], name), seed[1]])
             else:
-                which = _views(tf.shape(rows)[0], name, len(one.views), seed)[:, None, None, None]
-                versions = [view(images) for view in one.views.values()]
-                images = _picked(which, versions)
+                which = _views(tf.shape(rows)[0], name, len(one.views), seed)
+                if one.at is not None:
+                    images = one.at(images, which)
+                else:
+                    versions = [view(images) for view in one.views.values()]
+                    images = _picked(which[:, None, None, None], versions)
         return images
 
     mixes = {name: one.mix for name, one in chosen.items() if one.mix is not None}
@@ -85,7 +88,7 @@ def from_features(
     """Features for what is above them alone, of the view that training on the image itself would have drawn."""
     position = tf.constant(frozen.position)
     lookups = [_lookup(table) for table in frozen.views]
-    chosen = augmentations.chosen(cfg.augment)
+    chosen = augmentations.chosen(cfg.augment, cfg.seed)
 
     def inputs(rows: tf.Tensor) -> tf.Tensor:
         return lookups[0](tf.gather(position, rows))
