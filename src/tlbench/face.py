@@ -83,13 +83,15 @@ def _trained(
 ) -> Run:
     from tlbench.training import resuming
     from tlbench.training import train as training
+    from tlbench.training.recipes import Recipe
 
     typed = [setting for setting in settings if isinstance(setting, str)]
     command = f"tlbench.train({', '.join(map(repr, typed))})"
     plan = resuming.plan(cfg, typed) if cfg.resume is not None else None
     cfg = plan.cfg if plan else cfg
     if plan is None:
-        return training.train(cfg, _folder(folder, cfg), command, own(cfg))
+        recipe = Recipe(typed, compose) if typed else None
+        return training.train(cfg, _folder(folder, cfg), command, own(cfg), recipe)
     return plan.run if plan.done else training.go_on(plan, command, own(cfg))
 
 

@@ -15,8 +15,9 @@ _kept: ContextVar[dict[Hashable, Any] | None] = ContextVar("kept", default=None)
 
 @contextlib.contextmanager
 def between_jobs() -> Iterator[None]:
-    """Keep what `once` makes, for the time of the block."""
-    token = _kept.set({})
+    """Keep what `once` makes, for the time of the block; within another such block, for that one's."""
+    known = _kept.get()
+    token = _kept.set({} if known is None else known)
     try:
         yield
     finally:

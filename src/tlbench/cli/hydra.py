@@ -8,7 +8,7 @@ import re
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from tlbench.base.errors import ConfigError, RunError, TlbenchError
 from tlbench.config import checks, names
-from tlbench.config.compose import composer, conf_dir, own_yaml
+from tlbench.config.compose import compose, composer, conf_dir, own_yaml
 from tlbench.config.identity import flat
 from tlbench.config.schema import Config
 from tlbench.config.words import PATHS, TEMPLATES, for_hydra, path_of, setting
@@ -91,6 +91,13 @@ def _task(job: Job, failures: list[Exception]) -> Callable[[DictConfig], float |
             folders.remove_empty(folder)
 
     return task
+
+
+def recomposed() -> Callable[[Sequence[str]], Config]:
+    """What composes other words as the command was, with the user's own YAML; to be asked for within a job."""
+    sources = HydraConfig.get().runtime.config_sources
+    own = next((source.path for source in sources if source.provider == "command-line"), None)
+    return lambda words: compose(words, own)
 
 
 def _named(folder: Path, choices: Any, cfg: Config) -> Path:

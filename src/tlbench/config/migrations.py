@@ -91,6 +91,7 @@ def _to_best(tree: Tree) -> None:
     early = tree.get("early_stopping")
     patience = early.get("patience") if isinstance(early, dict) else None
     tree["keep"] = "last" if patience is None else "best"
+    tree["recipe"] = None
 
 
 def _to_swa(tree: Tree) -> None:

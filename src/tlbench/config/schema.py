@@ -275,6 +275,7 @@ class Config:
     batch_norm: BatchNorm
     early_stopping: EarlyStopping
     tracker: Tracker
+    recipe: str | None
     resume: str | None
     published: Published | None
     n_jobs: int

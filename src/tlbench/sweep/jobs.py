@@ -128,7 +128,7 @@ def _job(
         index.refuse_output(cfg.data, Path(composed.hydra.sweep.dir), "hydra.sweep.dir")
     except ConfigError as error:
         raise ConfigError(f"job {number} ({label}): {error}") from error
-    run = _begun(folder, cfg)
+    run = _begun(folder, cfg, overrides)
     job = [*overrides, words.setting("hydra.run.dir", folder.absolute())]
     if run is not None:
         job = [words.setting("resume", folder.absolute()), *_moves(run, cfg)]
@@ -143,11 +143,13 @@ def _job(
     )
 
 
-def _begun(folder: Path, cfg: Config) -> Run | None:
+def _begun(folder: Path, cfg: Config, overrides: list[str]) -> Run | None:
     """This very job's run where the sweep was begun before; None for a new job."""
     if not layout.is_run(folder):
         return None
     run = Run.open(folder)
+    if cfg.recipe == "auto" and not identity.differences(run.config(), cfg, overrides):
+        return run  # what was not typed was chosen for its images
     of_today = run.manifest["format"] == FORMAT
     before = run.manifest.get("config_hash") if of_today else config_hash(run.config())
     if before != config_hash(cfg):

@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tlbench.base import kept, stopping
-from tlbench.base.errors import RunError
+from tlbench.base.errors import ConfigError, RunError
 from tlbench.config import checks
 from tlbench.config.schema import Config
 from tlbench.data import augmentations, datasets, index
@@ -20,24 +20,49 @@ from tlbench.networks import classifiers, cuts, hardware
 from tlbench.networks.classifiers import Classifier
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
-from tlbench.training import decisions, losses, results, stages, surroundings, trackers
+from tlbench.training import decisions, losses, recipes, results, stages, surroundings, trackers
 from tlbench.training.decisions import Decisions
+from tlbench.training.recipes import Choice, Recipe
 from tlbench.training.resuming import Plan
 from tlbench.training.stages import Trainer
 
 log = logging.getLogger(__name__)
 
 
-def train(cfg: Config, folder: Path, command: str, given: Contents | None = None) -> Run:
+def train(
+    cfg: Config,
+    folder: Path,
+    command: str,
+    given: Contents | None = None,
+    recipe: Recipe | None = None,
+) -> Run:
     """Train what a configuration describes, and leave a finished run in the folder.
 
-    command: what was typed, for the manifest; given: images and labels that are there already.
+    command: what was typed, for the manifest; given: images and labels that are there already; recipe: what decides
+    where the configuration leaves it to recipe=auto.
     """
     checks.check_stages(cfg)
     index.refuse_output(cfg.data, folder, "hydra.run.dir")
-    return _carry_out(
-        cfg, Decisions(), lambda facts: Recording.start(folder, cfg, command, facts), given
-    )
+    if cfg.recipe != recipes.AUTO:
+        return _begin(cfg, folder, command, given)
+    if recipe is None:
+        raise ConfigError(
+            "recipe=auto chooses when the data are known: train from the settings themselves."
+        )
+    with kept.between_jobs():  # the data are read once
+        hardware.prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
+        cfg, chosen = recipe.settle(cfg, len(_dataset(cfg, given).splits["train"]))
+        checks.check_stages(cfg)
+        return _begin(cfg, folder, command, given, chosen)
+
+
+def _begin(
+    cfg: Config, folder: Path, command: str, given: Contents | None, chosen: Sequence[Choice] = ()
+) -> Run:
+    def take(facts: dict[str, Any]) -> Recording:
+        return Recording.start(folder, cfg, command, facts)
+
+    return _carry_out(cfg, Decisions(), take, given, chosen)
 
 
 def go_on(plan: Plan, command: str, given: Contents | None = None) -> Run:
@@ -55,10 +80,11 @@ def _carry_out(
     decided: Decisions,
     take: Callable[[dict[str, Any]], Recording],
     given: Contents | None = None,
+    chosen: Sequence[Choice] = (),
 ) -> Run:
     """Train and evaluate in the folder that `take` takes.
 
-    decided: what "auto" came to when a run that goes on began: it holds to the end.
+    decided: what "auto" came to when a run that goes on began: it holds to the end; chosen: by a recipe.
     """
     machine = hardware.prepare(decided.device or cfg.device, cfg.seed, repeatable=cfg.repeatable)
     cfg = decided.settle(cfg, machine)
@@ -75,6 +101,8 @@ def _carry_out(
     stopping.current().resume_command = run.resume_command
     with _room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
         surroundings.say(cfg, machine, precision, dataset, classifier)
+        for one in chosen:
+            log.info("recipe=auto: %s (%s)", one.word, one.why)
         surroundings.write(run, dataset, classifier)
         trainer = Trainer(run, cfg, dataset, classifier, machine, precision, tracking)
         trainer.start()

@@ -43,12 +43,14 @@ def _train(command: str, cfg: Any, folder: Path, overrides: list[str]) -> float:
         sources.check(cfg.data)
         augmentations.check(cfg)
     quiet.import_tensorflow()
+    from tlbench.cli.hydra import recomposed
     from tlbench.training import resuming
+    from tlbench.training.recipes import Recipe
     from tlbench.training.train import go_on, train
 
     with signals.heard():
         if cfg.resume is None:
-            trained = train(cfg, folder, command)
+            trained = train(cfg, folder, command, recipe=Recipe(overrides, recomposed()))
         elif (plan := resuming.plan(cfg, overrides)).done:
             _say(plan.done)
             return float(plan.run.metrics["val_accuracy"])
