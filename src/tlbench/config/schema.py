@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 
+SOUP = "soup"  # the name of a strategy that averaged other runs
 PUBLISHED_WEIGHTS = (None, "imagenet", "preset")  # of a backbone, where no file is named
 
 

@@ -31,8 +31,8 @@ def found(trainer: Trainer) -> dict[str, Any]:
     began = time.perf_counter()
     cfg, dataset, state = trainer.cfg, trainer.dataset, trainer.state
     splits, classifier = dataset.splits, trainer.classifier
-    parts = [splits["test"], splits["validation"], _sample(splits["train"], cfg.seed)]
-    given = _predict(trainer, np.concatenate(parts))
+    parts = [splits["test"], splits["validation"], sample(splits["train"], cfg.seed)]
+    given = predict(trainer, np.concatenate(parts))
     probabilities, *others = np.split(given, np.cumsum([len(rows) for rows in parts])[:-1])
     thresholds = _thresholds(dataset, others[0])
     validated, sampled = (
@@ -92,7 +92,7 @@ def _keep(
     write_text(trainer.run.new / layout.PREDICTED_FILES, table)
 
 
-def _predict(trainer: Trainer, rows: np.ndarray) -> np.ndarray:
+def predict(trainer: Trainer, rows: np.ndarray) -> np.ndarray:
     """Probabilities of the rows in their order, (rows, classes) float32."""
     cfg, dataset, classifier = trainer.cfg, trainer.dataset, trainer.classifier
     if trainer.features is None:
@@ -105,7 +105,8 @@ def _predict(trainer: Trainer, rows: np.ndarray) -> np.ndarray:
         return source.network.predict(batches, verbose=0)
 
 
-def _sample(rows: np.ndarray, seed: int) -> np.ndarray:
+def sample(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Some of the rows of training images, in their order."""
     drawn = np.random.default_rng(seed_for(seed, "inference sample"))
     return np.sort(drawn.permutation(rows)[:INFERENCE_SAMPLE])
 

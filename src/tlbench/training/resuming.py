@@ -8,7 +8,7 @@ from typing import Any
 
 from tlbench.base.errors import ConfigError
 from tlbench.config import identity
-from tlbench.config.schema import Config
+from tlbench.config.schema import SOUP, Config
 from tlbench.runs.run import Run
 
 
@@ -33,6 +33,11 @@ def plan(asked: Config, overrides: Sequence[str]) -> Plan:
         saved = _with_epochs(saved, run.extension["epochs"])
     cfg = _extended(saved, asked, overrides)
     done = ""
+    if saved.strategy.name == SOUP and cfg.epochs > saved.epochs:
+        raise ConfigError(
+            f"{run.folder} is a mean of models: it was not trained, and has no epochs to go on from. Fine-tune from "
+            f"it with backbone.weights={run.folder}."
+        )
     if run.status == "completed" and not run.extension and cfg.epochs == saved.epochs:
         done = f"{run.folder} is completed: nothing to do."
     elif run.status == "completed" and run.metrics.get("stopped_early"):

@@ -51,7 +51,7 @@ def train(
         )
     with kept.between_jobs():  # the data are read once
         hardware.prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
-        cfg, chosen = recipe.settle(cfg, len(_dataset(cfg, given).splits["train"]))
+        cfg, chosen = recipe.settle(cfg, len(read(cfg, given).splits["train"]))
         checks.check_stages(cfg)
         return _begin(cfg, folder, command, given, chosen)
 
@@ -91,7 +91,7 @@ def _carry_out(
     augmentations.check(cfg)
     trackers.check(cfg)
     classifiers.check_layers(cfg)
-    dataset = _dataset(cfg, given)
+    dataset = read(cfg, given)
     classifier = _classifier(cfg, dataset)
     stages.check(classifier, cfg)
     precision = decided.precision or hardware.training_precision(
@@ -99,7 +99,7 @@ def _carry_out(
     )
     run = take(surroundings.facts(cfg, machine, precision, dataset, classifier))
     stopping.current().resume_command = run.resume_command
-    with _room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
+    with room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
         surroundings.say(cfg, machine, precision, dataset, classifier)
         for one in chosen:
             log.info("recipe=auto: %s (%s)", one.word, one.why)
@@ -120,7 +120,8 @@ def _carry_out(
     return Run.open(run.folder)
 
 
-def _dataset(cfg: Config, given: Contents | None) -> Dataset:
+def read(cfg: Config, given: Contents | None = None) -> Dataset:
+    """The data of a configuration; given: images and labels that are there already."""
     resize = Resize.of(cfg)
     if given is not None:
         dataset = datasets.load(cfg.data, resize, given)
@@ -137,7 +138,7 @@ def _classifier(cfg: Config, dataset: Dataset) -> Classifier:
 
 
 @contextlib.contextmanager
-def _room_to_write(run: Recording) -> Iterator[None]:
+def room_to_write(run: Recording) -> Iterator[None]:
     """What a full or read-only disk leaves to do; the last checkpoint is still whole."""
     try:
         yield

@@ -18,6 +18,7 @@ NAMES = (
         "evaluate",
         "predict",
         "export",
+        "soup",
         "report",
         "cache",
     ),
