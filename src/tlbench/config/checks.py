@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.base import files, registry
 from tlbench.base.errors import ConfigError
-from tlbench.config import modelfile, omegaconf_errors, several
+from tlbench.config import modelfile, omegaconf_errors, several, solver
 from tlbench.config.required import one_of, require
 from tlbench.config.schema import BatchNorm, Config, Data, Loss, Preprocessing
 from tlbench.config.words import expanded, literal
@@ -145,6 +145,32 @@ def _absolute(path: str | None) -> str | None:
 
 def _check(c: Config) -> None:
     """Ranges and combinations that types do not express."""
+    _check_ranges(c)
+    swa, averaged = c.optimizer.swa, c.optimizer.ema is not None
+    expected = "null: optimizer.ema averages already"
+    require(swa is None or not averaged, "optimizer.swa", swa, expected)
+    widths = c.head.widths
+    whole = all(isinstance(width, int) and width >= 1 for width in widths)
+    require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
+    _check_loss(c)
+    solver.check(c)
+    several.check(c)
+    _check_trainable("trainable", c.trainable)
+    own = c.backbone.builder != "file" or c.backbone.weights_file
+    expected = "the file of a Keras model, to be the backbone"
+    require(bool(own), "backbone.weights", c.backbone.weights, expected)
+    registry.check("backbones", c.backbone.builder, "backbone.builder")
+    registry.check("sources", c.data.source, "data.source")
+    if c.tracker.name != "none":
+        registry.check("trackers", c.tracker.name, "tracker")
+    _check_preprocessing(c.backbone.preprocessing)
+    _check_data(c.data)
+    _check_batch_norm(c.batch_norm)
+    _check_rates(c)
+
+
+def _check_ranges(c: Config) -> None:
+    """Settings each by itself."""
     for setting, options in CHOICES.items():
         one_of(setting, attrgetter(setting)(c), options)
     for setting, least in LEAST.items():
@@ -162,30 +188,7 @@ def _check(c: Config) -> None:
     for setting in SHARES:
         value = attrgetter(setting)(c)
         require(0 <= value < 1, setting, value, "at least 0 and below 1")
-    swa, averaged = c.optimizer.swa, c.optimizer.ema is not None
-    require(
-        swa is None or not averaged, "optimizer.swa", swa, "null: optimizer.ema averages already"
-    )
-    final = c.schedule.final
-    require(0 <= final <= 1, "schedule.final", final, "0 to 1")
-    widths = c.head.widths
-    whole = all(isinstance(width, int) and width >= 1 for width in widths)
-    require(whole, "head.widths", widths, "a list of layers of at least 1 unit")
-    _check_loss(c)
-    _check_solver(c)
-    several.check(c)
-    _check_trainable("trainable", c.trainable)
-    own = c.backbone.builder != "file" or c.backbone.weights_file
-    expected = "the file of a Keras model, to be the backbone"
-    require(bool(own), "backbone.weights", c.backbone.weights, expected)
-    registry.check("backbones", c.backbone.builder, "backbone.builder")
-    registry.check("sources", c.data.source, "data.source")
-    if c.tracker.name != "none":
-        registry.check("trackers", c.tracker.name, "tracker")
-    _check_preprocessing(c.backbone.preprocessing)
-    _check_data(c.data)
-    _check_batch_norm(c.batch_norm)
-    _check_rates(c)
+    require(0 <= c.schedule.final <= 1, "schedule.final", c.schedule.final, "0 to 1")
 
 
 def _check_loss(c: Config) -> None:
@@ -217,48 +220,6 @@ def _check_class_weights(loss: Loss) -> None:
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
         fits = number and 0 < weight < float("inf")
         require(fits, f"loss.class_weights.{name}", weight, "a number above 0")
-
-
-def _check_solver(c: Config) -> None:
-    """What is solved is a linear head, on features that are there."""
-    solver, path = c.head.solver, c.head.path
-    if solver is None:
-        require(path is None, "head.path", path, "null: an optimizer trains this head")
-        return
-    what = f"head.solver={solver}"
-    require(not c.head.widths, "head.widths", c.head.widths, f"[] with {what}")
-    if not (c.features.cache and c.strategy.stages and c.strategy.stages[0].frozen):
-        raise ConfigError(
-            f"{what} needs the features of a frozen backbone. Add trainable=false features.cache=true, or, to "
-            "fine-tune from what it finds, strategy=probe_finetune."
-        )
-    if all(stage.frozen for stage in c.strategy.stages):
-        no_steps = f"null: {what} has no steps to size"
-        require(c.learning_rate is None, "learning_rate", c.learning_rate, no_steps)
-        require(c.loss.name == "cross_entropy", "loss.name", c.loss.name, f"cross_entropy: {what}")
-        smoothing = c.loss.label_smoothing
-        require(not smoothing, "loss.label_smoothing", smoothing, f"0: {what} knows none")
-    if solver == "nearest":
-        if not all(stage.frozen for stage in c.strategy.stages):
-            raise ConfigError(
-                f"{what} cannot be fine-tuned: a vote has no gradient. Begin with head=class_mean instead."
-            )
-        for setting, plain in (("loss.class_weights", None), ("data.sampling", "natural")):
-            value = attrgetter(setting)(c)
-            expected = f"{plain or 'null'}: votes of {what} count alike"
-            require(value == plain, setting, value, expected)
-        count = c.head.neighbours
-        require(count is not None and count >= 1, "head.neighbours", count, "at least 1")
-    if solver in ("class_mean", "nearest"):
-        require(path is None, "head.path", path, f"null: {what} has no strength")
-        return
-    if path is None:
-        raise ConfigError(
-            f"{what} needs head.path: its strongest, its weakest and the number of its steps."
-        )
-    finite = 0 < path.weakest <= path.strongest < float("inf")
-    require(finite, "head.path.weakest", path.weakest, "above 0, and at most head.path.strongest")
-    require(path.steps >= 1, "head.path.steps", path.steps, "at least 1")
 
 
 def check_stages(c: Config) -> None:
