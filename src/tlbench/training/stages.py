@@ -154,9 +154,12 @@ class Trainer:
         kept = stopping_early.restore_best(network, state.epoch)
         state.kept = first + kept if kept else state.kept
         if state.stopped or kept < state.epoch:
-            ended = "stopped" if state.stopped else "ended"
-            which = kept or "what it began with"
-            log.info("%s %s after %d, kept %s", stage.name, ended, state.epoch, which)
+            told = (
+                "stopped" if state.stopped else "ended",
+                state.epoch,
+                kept or "what it began with",
+            )
+            log.info("%s %s after %d, kept %s", stage.name, *told)
         return kept
 
     def _early_stopping(self, network: keras.Model) -> EarlyStopping:
