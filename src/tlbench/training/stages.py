@@ -154,12 +154,8 @@ class Trainer:
         kept = stopping_early.restore_best(network, state.epoch)
         state.kept = first + kept if kept else state.kept
         if state.stopped or kept < state.epoch:
-            told = (
-                "stopped" if state.stopped else "ended",
-                state.epoch,
-                kept or "what it began with",
-            )
-            log.info("%s %s after %d, kept %s", stage.name, *told)
+            how = "stopped" if state.stopped else "ended"
+            _say_kept(f"{stage.name} {how} after {state.epoch}", kept)
         return kept
 
     def _early_stopping(self, network: keras.Model) -> EarlyStopping:
@@ -277,6 +273,10 @@ def _make_variables(network: keras.Model, labels: tf.Tensor) -> None:
     network.compute_loss(None, labels, probabilities)
     network.compute_metrics(None, labels, probabilities)
     network.reset_metrics()
+
+
+def _say_kept(what: str, kept: int) -> None:
+    log.info("%s, kept %s", what, kept or "what it began with")
 
 
 def _steps_at_once(steps: int) -> int:
