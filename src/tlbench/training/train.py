@@ -105,19 +105,25 @@ def _carry_out(
             log.info("recipe=auto: %s (%s)", one.word, one.why)
         surroundings.write(run, dataset, classifier)
         trainer = Trainer(run, cfg, dataset, classifier, machine, precision, tracking)
-        trainer.start()
-        for stage in trainer.left():
-            trainer.begin(stage)
-            cut = cuts.of(classifier) if cfg.features.cache else None
-            features = frozen.once(cut, dataset, cfg, machine) if cut else None
-            if features is not None:
-                run.record(features=features.facts | decided.reasons)
-                decisions.hold(cfg, features.facts)  # for the stages that follow
-            trainer.fit(stage, features, cut)
+        _train_stages(trainer, decided)
         found = results.found(trainer)
         results.write(trainer, found)
         tracking.end(found)
     return Run.open(run.folder)
+
+
+def _train_stages(trainer: Trainer, decided: Decisions) -> None:
+    """All that is left, each on the features of what it leaves frozen where there are any."""
+    cfg, classifier = trainer.cfg, trainer.classifier
+    trainer.start()
+    for stage in trainer.left():
+        trainer.begin(stage)
+        cut = cuts.of(classifier) if cfg.features.cache else None
+        features = frozen.once(cut, trainer.dataset, cfg, trainer.machine) if cut else None
+        if features is not None:
+            trainer.run.record(features=features.facts | decided.reasons)
+            decisions.hold(cfg, features.facts)  # for the stages that follow
+        trainer.fit(stage, features, cut)
 
 
 def read(cfg: Config, given: Contents | None = None) -> Dataset:
