@@ -4,12 +4,17 @@ As BiT's hyper-rule (Kolesnikov et al. 2020) it looks at the data once and asks 
 that benchmarks/fine_tuning.py supports.
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tlbench.base.errors import ConfigError
 from tlbench.config.schema import Config
+from tlbench.data import datasets
+from tlbench.data.resize import Resize
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 FEW = 200  # training images below which the head alone is trained
@@ -49,6 +54,22 @@ class Recipe:
             if not any(_decides(name, one.setting) for name in names)
         ]
         return self.compose([*(one.word for one in found), *self.typed]), found
+
+
+def decided(cfg: Config, recipe: Recipe) -> Config:
+    """The configuration as `train` would settle it, for those that do not train; its choices are said."""
+    if cfg.recipe != AUTO:
+        return cfg
+    dataset = datasets.load(cfg.data, Resize.of(cfg))
+    cfg, chosen = recipe.settle(cfg, len(dataset.splits["train"]))
+    say(chosen)
+    return cfg
+
+
+def say(chosen: Sequence[Choice]) -> None:
+    """A line for each choice."""
+    for one in chosen:
+        log.info("recipe=auto: %s (%s)", one.word, one.why)
 
 
 def choices(cfg: Config, images: int) -> list[Choice]:

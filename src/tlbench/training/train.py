@@ -101,8 +101,7 @@ def _carry_out(
     stopping.current().resume_command = run.resume_command
     with room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
         surroundings.say(cfg, machine, precision, dataset, classifier)
-        for one in chosen:
-            log.info("recipe=auto: %s (%s)", one.word, one.why)
+        recipes.say(chosen)
         surroundings.write(run, dataset, classifier)
         trainer = Trainer(run, cfg, dataset, classifier, machine, precision, tracking)
         _train_stages(trainer, decided)

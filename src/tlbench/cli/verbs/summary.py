@@ -52,7 +52,7 @@ def candidates(words: list[str]) -> list[str]:
 
 def _draw(file: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
     """A grid of training images and of what training makes of them."""
-    del folder, overrides
+    del folder
     from tlbench.base import console
     from tlbench.data import augmentations, sources
 
@@ -64,6 +64,7 @@ def _draw(file: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
     from tlbench.training.preview import preview
 
     hardware.prepare(cfg.device, cfg.seed)
+    cfg = _decided(cfg, overrides)
     drawn = preview(cfg)
     operations = {"augment": cfg.augment["name"], **cfg.augment, "name": None}
     on = [f"{name}={value}" for name, value in operations.items() if value]
@@ -72,7 +73,7 @@ def _draw(file: str, cfg: Any, folder: Path, overrides: list[str]) -> None:
 
 
 def _print(cfg: Any, folder: Path, overrides: list[str]) -> None:
-    del folder, overrides
+    del folder
     from tlbench.base import console
     from tlbench.base.errors import DataError
     from tlbench.data import sources
@@ -87,4 +88,12 @@ def _print(cfg: Any, folder: Path, overrides: list[str]) -> None:
     from tlbench.networks.summary import summary
 
     hardware.prepare(cfg.device, cfg.seed)
-    console.out.print(summary(cfg, len(names)))
+    console.out.print(summary(_decided(cfg, overrides), len(names)))
+
+
+def _decided(cfg: Any, overrides: list[str]) -> Any:
+    """With what a recipe chooses for the data."""
+    from tlbench.cli.hydra import recomposed
+    from tlbench.training import recipes
+
+    return recipes.decided(cfg, recipes.Recipe(overrides, recomposed()))
