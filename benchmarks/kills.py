@@ -1,7 +1,9 @@
 """Interrupt trainings at random moments, go on with each, and count those that end in the same bits.
 
-Four commands, each on a terminal of its own: a training in two stages (a head on cached features, then every
-layer) with dropout, mirroring, a cosine schedule and early stopping; a sweep of two such, at once; a sweep of
+Six commands, each on a terminal of its own: a training in two stages (a head on cached features, then every
+layer) with dropout, mirroring, a cosine schedule and early stopping; one of all layers with MixUp, CutMix, microbatches
+and a mean of the last steps' weights; one that unfreezes gradually, with fixed views on cached maps, a moving average
+of the weights and rates that fall from block to block; a sweep of two such as the first, at once; a sweep of
 three heads, in one process; and the extension of a completed training from two epochs to five. Each is run once
 without interruption (for the extension: a training that had five from the beginning). Then, as often as --kills
 says, one is begun anew, interrupted at a random moment by SIGKILL, Ctrl-C or a terminal that goes away, taken
@@ -39,6 +41,14 @@ SETTINGS = (
 )
 TWO_STAGES = (*SETTINGS, "strategy=probe_finetune")
 SCHEDULED = (*TWO_STAGES, "epochs=3", "schedule=cosine", "early_stopping.patience=3")
+MIXED = (
+    *(*SETTINGS, "strategy=all", "epochs=4", "augment.mixup=0.2", "augment.cutmix=1.0"),
+    *("microbatch=6", "optimizer.swa=0.5"),
+)
+GRADUAL = (
+    *(*SETTINGS, "strategy=gradual", "epochs=2", "augment=standard", "augment.views=3"),
+    *("optimizer=adamw", "optimizer.ema=0.9", "optimizer.layer_decay=0.8"),
+)
 HEADS = (
     *SETTINGS,
     "trainable=false",
@@ -92,6 +102,12 @@ class Command:
 COMMANDS = {
     "training": Command(
         lambda folder: (*SCHEDULED, f"hydra.run.dir={folder}"), (), "manifest.json"
+    ),
+    "mixed": Command(
+        lambda folder: (*MIXED, f"hydra.run.dir={folder}"), (), "manifest.json"
+    ),
+    "gradual": Command(
+        lambda folder: (*GRADUAL, f"hydra.run.dir={folder}"), (), "manifest.json"
     ),
     "sweep": Command(
         lambda folder: ("--multirun", *SCHEDULED, "seed=0,1", "n_jobs=2", f"hydra.sweep.dir={folder}"),
@@ -211,7 +227,9 @@ def main() -> int:
             lengths[name] = time.monotonic() - began
             expected[name] = [bits(folder / run) for run in command.runs]
         base = Path(root) / "base"
-        assert finish((*TWO_STAGES, "epochs=2", f"hydra.run.dir={base}"), Path(root) / "cache")
+        if "extension" in asked.commands:
+            words = (*TWO_STAGES, "epochs=2", f"hydra.run.dir={base}")
+            assert finish(words, Path(root) / "cache")
 
         def one(i: int) -> tuple[str, list[dict[str, str]]]:
             name, how = kinds[i]
