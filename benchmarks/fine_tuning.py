@@ -119,7 +119,7 @@ class _Bench:
         self.words = [
             *("data=table", f"data.table={table}", f"data.root={table.parent}", "data.group=group"),
             *("data.test=0.2", "data.validation=0.15", "head=linear", "batch_size=32", *words),
-            *(f"epochs={args.epochs}", "early_stopping.monitor=val_accuracy"),
+            f"epochs={args.epochs}",
         ]
 
     def trained(self, name: str, seed: int) -> Trained:
@@ -157,7 +157,7 @@ class _Bench:
 
 def _without_twins(words: Sequence[str], more: Sequence[str]) -> list[str]:
     """Words of which the later ones stand in the place of earlier ones; a recipe decides its own."""
-    own = ("epochs", "head", "early_stopping.monitor") if "recipe=auto" in more else ()
+    own = ("epochs", "head") if "recipe=auto" in more else ()
     kept = {word.partition("=")[0]: word for word in words}
     kept = {key: word for key, word in kept.items() if key not in own}
     kept |= {word.partition("=")[0]: word for word in more}

@@ -70,7 +70,7 @@ def answers(
         keep(name, found, len(rows))
     directions = spectrum.of(train)
     keep(CURVE, right(_ridge(train, directions, test, settings), test), len(train))
-    monitor = cfg.early_stopping.monitor
+    monitor = cfg.monitored(solved=True)
     best = heads.solve(cfg.head, train, directions, validation, monitor=monitor).chosen
     keep(ALL, right(all_scores(best.head.scores, test), test), len(train))
     most = min(settings.neighbours, len(train))

@@ -33,7 +33,7 @@ CHOICES = {
     "data.sampling": ("natural", "balanced"),
     "loss.name": ("cross_entropy", "focal"),
     "early_stopping.monitor": (
-        *("val_loss", "val_accuracy", "val_macro_f1", "val_auc", "val_map"),
+        *("auto", "val_loss", "val_accuracy", "val_macro_f1", "val_auc", "val_map"),
     ),
     "head.solver": (None, "logistic", "ridge", "class_mean", "nearest"),
     "backbone.interpolation": ("bilinear", "bicubic"),

@@ -224,7 +224,10 @@ class BatchNorm:
 
 @dataclass
 class EarlyStopping:
-    """Epochs without a better `monitor`, a figure of the validation, after which a stage stops; null: never."""
+    """Epochs without a better `monitor` after which a stage stops, null: never.
+
+    monitor: "auto", or a figure of the validation; see `Config.monitored`.
+    """
 
     patience: int | None
     monitor: str
@@ -280,6 +283,17 @@ class Config:
     resume: str | None
     published: Published | None
     n_jobs: int
+
+    def monitored(self, *, solved: bool = False) -> str:
+        """The figure of the validation that the best epoch, or strength of a head that is solved, is best in.
+
+        Fine-tuned further, a network's accuracy rises while its loss does, too: it is surer of its mistakes. A path of
+        strengths is told by its loss, which moves where accuracy stands still.
+        """
+        asked = self.early_stopping.monitor
+        if asked != "auto":
+            return asked
+        return "val_loss" if solved or self.data.task == "multilabel" else "val_accuracy"
 
     def to_yaml(self) -> str:
         """The resolved configuration as YAML, from which `validation.load` gives an equal Config."""

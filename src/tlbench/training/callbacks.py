@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import operator
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 from tlbench.base import console
 from tlbench.base.errors import TrainingError
 from tlbench.base.stopping import Stopping
-from tlbench.config import schema
 from tlbench.config.schema import Stage
 from tlbench.networks.hardware import keras, tf
 from tlbench.runs import metrics
@@ -21,6 +21,8 @@ from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
 
 log = logging.getLogger(__name__)
+
+BETWEEN_EQUALS = 1e-7  # of a loss: less than what two accuracies on a million images differ by
 
 Epoch = dict[str, Any]
 Logs = dict[str, float] | None
@@ -162,18 +164,26 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     KEPT = ("wait", "best", "best_epoch", "own_best")
     best_weights: list[np.ndarray] | None
 
-    def __init__(self, cfg: schema.EarlyStopping, *, keep_best: bool) -> None:
-        mode = "min" if metrics.less_is_better(cfg.monitor) else "max"
-        super().__init__(cfg.monitor, mode=mode, restore_best_weights=keep_best)
-        self.patience = math.inf if cfg.patience is None else cfg.patience
-        self.active = keep_best or cfg.patience is not None
+    def __init__(self, patience: int | None, monitor: str, *, keep_best: bool) -> None:
+        mode = "min" if metrics.less_is_better(monitor) else "max"
+        super().__init__(monitor, mode=mode, restore_best_weights=keep_best)
+        self.patience = math.inf if patience is None else patience
+        self.active = keep_best or patience is not None
         self.own_best: float | None = None  # of the epochs of the stage
         super().on_train_begin()
-        self._set_monitor_op()  # Keras does it in the first epoch, which may be another call's
+        # Keras compares in float32, and chooses how in the first epoch, which may be another call's.
+        self.monitor_op = operator.lt if mode == "min" else operator.gt
 
-    def begin_with(self, value: float, weights: list[np.ndarray]) -> None:
-        """Hold weights that the stage begins with, and what is monitored of them."""
-        self.best, self.best_weights, self.best_epoch = value, weights, -1
+    def begin_with(self, figures: Epoch, weights: list[np.ndarray]) -> None:
+        """Hold weights that the stage begins with; figures: what was recorded of them."""
+        self.best = self.get_monitor_value(figures)
+        self.best_weights, self.best_epoch = weights, -1
+
+    def get_monitor_value(self, logs: Logs) -> float:
+        """What is monitored; of equal ones, such as accuracies on few images, that of the least loss is better."""
+        assert logs is not None
+        value = logs[self.monitor]
+        return value if self.mode == "min" else value - BETWEEN_EQUALS * logs["val_loss"]
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """A stage that goes on is no new training."""

@@ -97,7 +97,6 @@ def _length(cfg: Config, images: int, told: str) -> list[Choice]:
             f"epochs={epochs}",
             f"{steps:,} steps each for {told}; some {STEPS}, {least} to {most} epochs",
         ),
-        Choice("early_stopping.monitor=val_accuracy", "the loss rises while accuracy still does"),
     ]
 
 

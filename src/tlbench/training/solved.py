@@ -37,14 +37,15 @@ def solve(
     train = _design(dataset, features, "train", weights)
     validation = _design(dataset, features, "validation")
     total = len(heads.strengths(cfg.head)) or 1
-    recorder = _Recorder(stage, state, tracking, total, cfg.early_stopping.monitor)
+    monitor = cfg.monitored(solved=True)
+    recorder = _Recorder(stage, state, tracking, total, monitor)
     with (
         console.progress(f"{stage.name} ({cfg.head.solver})", total) as recorder.advance,
         threads.over_blocks(),
     ):
         path = heads.solve(
             *(cfg.head, train, spectrum.of(train), validation, recorder.told),
-            monitor=cfg.early_stopping.monitor,
+            monitor=monitor,
         )
     for name, arrays in path.chosen.head.weights.items():
         classifier.head.get_layer(name).set_weights([each.astype(np.float32) for each in arrays])

@@ -161,12 +161,16 @@ class Trainer:
     def _early_stopping(self, network: keras.Model) -> EarlyStopping:
         """What stops a stage and keeps its best epoch, or what it begins with where that stays the best."""
         cfg, state = self.cfg, self.state
-        chosen = EarlyStopping(cfg.early_stopping, keep_best=cfg.keep == "best")
+        patience, monitor = cfg.early_stopping.patience, cfg.monitored()
+        chosen = EarlyStopping(patience, monitor, keep_best=cfg.keep == "best")
         if cfg.keep == "best" and state.stage and not state.recalibrated:
-            before, monitor = state.history[state.kept - 1], cfg.early_stopping.monitor
+            before = state.history[state.kept - 1]
             plain = cfg.loss.name == "cross_entropy" and not cfg.loss.label_smoothing
-            if plain or monitor != "val_loss" or "strength" not in before:  # solved: cross-entropy
-                chosen.begin_with(before[monitor], network.get_weights())
+            same = (
+                plain or monitor != "val_loss" or "strength" not in before
+            )  # solved: cross-entropy
+            if same and monitor in before:
+                chosen.begin_with(before, network.get_weights())
         return chosen
 
     def _compile(self, source: Source, stage: Stage) -> None:
@@ -214,7 +218,7 @@ class Trainer:
 
     def _judge(self, source: Source) -> list[Judge]:
         """What computes the figure that epochs are compared by, where Keras does not."""
-        monitor = self.cfg.early_stopping.monitor
+        monitor = self.cfg.monitored()
         if monitor not in metrics.MONITORED:
             return []
         return [Judge(monitor, self.dataset.labels_of("validation"), self._validation(source))]

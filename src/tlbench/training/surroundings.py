@@ -89,7 +89,7 @@ def _say_imbalance(cfg: Config, dataset: Dataset) -> None:
     balanced = cfg.loss.class_weights is not None or cfg.data.sampling == "balanced"
     if not balanced and cfg.head.solver != "nearest":  # whose votes count alike
         ways += ["loss.class_weights=balanced", "data.sampling=balanced"]
-    if cfg.early_stopping.monitor in ("val_loss", "val_accuracy"):
+    if cfg.monitored() in ("val_loss", "val_accuracy"):
         ways.append("early_stopping.monitor=val_macro_f1")
     log.info(
         "Classes differ in size: '%s' has %s training images, '%s' has %s%s",
