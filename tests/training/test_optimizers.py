@@ -158,3 +158,28 @@ def test_blocks_are_those_of_the_architecture(
     names = [unit.name for unit in blocks[block]]
     assert some in names
     assert names[-1] == last
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_the_step_of_adam_is_keras_own(name: str) -> None:
+    """Over twenty steps with random gradients, a schedule, weight decay and clipping."""
+    words = (f"optimizer={name}", "optimizer.clipnorm=0.5", "schedule=cosine", "epochs=1")
+    ours, network = made(*words, "learning_rate=0.01", "optimizer.decay_biases=true", steps=20)
+    kind = keras.optimizers.AdamW if name == "adamw" else keras.optimizers.Adam
+    assert isinstance(ours, kind)
+    assert type(ours) is not kind
+    plain = kind.from_config(ours.get_config())
+    twins = [keras.Variable(variable.numpy()) for variable in network.trainable_variables]
+    plain.build(twins)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        drawn = [rng.normal(size=twin.shape).astype(np.float32) for twin in twins]
+        ours.apply([tf.constant(one) for one in drawn], network.trainable_variables)
+        plain.apply([tf.constant(one) for one in drawn], twins)
+    for variable, twin in zip(network.trainable_variables, twins, strict=True):
+        np.testing.assert_allclose(variable.numpy(), twin.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_no_plain_adam_steps_as_keras_has_it() -> None:
+    chosen, _ = made("optimizer=adam", "+optimizer.arguments.amsgrad=true")
+    assert type(chosen) is keras.optimizers.Adam

@@ -110,9 +110,40 @@ def _made(cfg: schema.Optimizer, rate: Any, steps: int) -> keras.optimizers.Opti
         made = known[cfg.name](learning_rate=rate, **named, **cfg.arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"optimizer.arguments does not fit {cfg.name}: {error}") from error
+    if type(made) in (keras.optimizers.Adam, keras.optimizers.AdamW) and not made.amsgrad:
+        _change(made, update_step=_adam_step)
     if cfg.swa is not None:
         _average_from(made, min(round((1 - cfg.swa) * steps), steps - 1))
     return made
+
+
+def _change(optimizer: keras.optimizers.Optimizer, **members: Any) -> None:
+    """Give an optimizer other members than its class has."""
+    own: Any = type(optimizer)
+    optimizer.__class__ = type(own.__name__, (own,), members)
+
+
+def _adam_step(self: Any, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    """keras.optimizers.Adam.update_step in one pass over the memory, by the operation that TensorFlow has for it.
+
+    Keras's dozen operations are a fifth of the time of a head's step on a CPU.
+    """
+    number = self._get_variable_index(variable)
+    variable = variable.value if isinstance(variable, keras.Variable) else variable
+    kind = variable.dtype
+    step = tf.cast(self.iterations.value + 1, kind)
+    tf.raw_ops.ResourceApplyAdam(
+        var=variable.handle,
+        m=self._momentums[number].value.handle,
+        v=self._velocities[number].value.handle,
+        beta1_power=tf.pow(tf.cast(self.beta_1, kind), step),
+        beta2_power=tf.pow(tf.cast(self.beta_2, kind), step),
+        lr=tf.cast(learning_rate, kind),
+        beta1=tf.cast(self.beta_1, kind),
+        beta2=tf.cast(self.beta_2, kind),
+        epsilon=tf.cast(self.epsilon, kind),
+        grad=tf.cast(gradient, kind),
+    )
 
 
 def _average_from(optimizer: keras.optimizers.Optimizer, first: int) -> None:
@@ -126,8 +157,7 @@ def _average_from(optimizer: keras.optimizers.Optimizer, first: int) -> None:
         taken = tf.cast(tf.maximum(self.iterations.value - first, 0), tf.float32)
         return taken / (taken + 1.0)
 
-    own: Any = type(optimizer)
-    optimizer.__class__ = type(own.__name__, (own,), {"ema_momentum": property(momentum)})
+    _change(optimizer, ema_momentum=property(momentum))
 
 
 def _biases(network: keras.Model) -> list[keras.Variable]:
