@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from tlbench.base import files, registry
 from tlbench.base.errors import ConfigError
-from tlbench.config import modelfile, omegaconf_errors, several, solver
+from tlbench.config import modelfile, omegaconf_errors, several, solver, tuning
 from tlbench.config.required import one_of, require
 from tlbench.config.schema import BatchNorm, Config, Data, Loss, Preprocessing
 from tlbench.config.words import expanded, literal
@@ -155,6 +155,7 @@ def _check(c: Config) -> None:
     _check_loss(c)
     solver.check(c)
     several.check(c)
+    tuning.check(c)
     _check_trainable("trainable", c.trainable)
     own = c.backbone.builder != "file" or c.backbone.weights_file
     expected = "the file of a Keras model, to be the backbone"

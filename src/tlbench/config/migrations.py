@@ -100,11 +100,17 @@ def _to_swa(tree: Tree) -> None:
         optimizer["swa"] = None
 
 
+def _to_low_rank(tree: Tree) -> None:
+    """5 -> 6: all of a backbone trained, with the rates that it came with."""
+    if isinstance(backbone := tree.get("backbone"), dict):
+        backbone |= {"lora": None, "lora_alpha": None, "dropout": None, "drop_path": None}
+
+
 # By the format they begin from; the changes of one step are of different settings, so their order is free.
 _STEPS: dict[int, tuple[Callable[[Tree], None], ...]] = {
     1: (_to_builders,),
     2: (_to_solvers,),
     3: (_to_groups, _to_losses, _to_index),
     4: (_to_tasks, _to_maps, _to_fine_tuning),
-    5: (_to_best, _to_swa),
+    5: (_to_best, _to_swa, _to_low_rank),
 }

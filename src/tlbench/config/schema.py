@@ -28,7 +28,8 @@ class Backbone:
     builder: who makes it, a name at the seam `backbones`; architecture: which one, null where the builder has
     but one; weights: "imagenet" (keras.applications), "preset" (`preset`, of KerasHub), a file or run folder,
     or null for random ones; interpolation: by which images are brought to image_size, "bilinear" or "bicubic";
-    pooling: "average", "cls" or "cls+average".
+    pooling: "average", "cls" or "cls+average". Where it trains: lora, lora_alpha: rank and scale of the low-rank pairs
+    that train in its place, or null; dropout, drop_path: rates, 0-1, or null for the network's own.
     """
 
     name: str
@@ -40,6 +41,10 @@ class Backbone:
     interpolation: str
     preprocessing: Preprocessing | None
     pooling: str
+    lora: int | None
+    lora_alpha: float | None
+    dropout: float | None
+    drop_path: float | None
     arguments: dict[str, Any]
     head_widths: list[int]
     licence: str | None

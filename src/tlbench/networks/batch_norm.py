@@ -47,6 +47,8 @@ def statistics(cfg: schema.Config) -> str:
     asked = cfg.batch_norm.statistics
     if asked != "auto":
         return asked
+    if cfg.backbone.lora is not None:  # whose pairs alone train
+        return "frozen"
     trains = [stage.trainable is not False for stage in cfg.strategy.stages]
     return "frozen" if cfg.backbone.weights and not trains[0] and any(trains) else "batch"
 

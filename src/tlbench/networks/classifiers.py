@@ -16,7 +16,7 @@ from tlbench.base import kept
 from tlbench.base.draws import reseed, seed_for
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.config.schema import Backbone, Config, Head, Preprocessing
-from tlbench.networks import backbones, graph
+from tlbench.networks import backbones, graph, lora
 from tlbench.networks.hardware import keras
 
 # Of `trainable`: the layers whose maps have the size of the last, or are the largest of all blocks.
@@ -35,6 +35,7 @@ class Classifier:
     entrance: keras.KerasTensor  # what the backbone is given within the model
     maps: keras.KerasTensor  # what it makes of that
     pooled: keras.KerasTensor  # the features within the model
+    lora: int | None  # rank of the pairs that train in the backbone's place
 
     def set_trainable(self, trainable: bool | str | float) -> None:
         """Train every layer, the head only, or the backbone from a layer on (see `_first`), or its first stage."""
@@ -62,8 +63,16 @@ class Classifier:
         return self.model.count_params()
 
     @property
+    def pairs(self) -> int:
+        """Parameters of the low-rank pairs that train, which are none of the model's own."""
+        if self.lora is None or not self.backbone.trainable_weights:
+            return 0
+        return lora.parameters(self.backbone, self.lora)
+
+    @property
     def trainable_parameters(self) -> int:
-        return sum(variable.value.numpy().size for variable in self.model.trainable_weights)
+        trained = (self.head if self.pairs else self.model).trainable_weights
+        return self.pairs + sum(variable.value.numpy().size for variable in trained)
 
 
 def check_layers(cfg: Config) -> None:
@@ -129,7 +138,9 @@ def build(
     model = keras.Model(pixels, _chain(layers, features), name="classifier")
     alone = keras.Input(features.shape[1:], name="features")
     head = keras.Model(alone, _chain(layers, alone), name="head")
-    classifier = Classifier(model, backbone.model, head, entrance, maps, features)
+    classifier = Classifier(
+        *(model, backbone.model, head, entrance, maps, features), cfg.backbone.lora
+    )
     classifier.set_trainable(cfg.strategy.stages[0].trainable)
     return classifier
 

@@ -168,11 +168,16 @@ def depths(network: keras.Model, backbone: keras.Model) -> dict[str, int]:
     network: one with layers of the backbone's names, inside of it or among its own; or the head alone.
     """
     depth = {u.name: d for d, block in enumerate(reversed(blocks(backbone)), 1) for u in block}
-    inner = next((layer for layer in network.layers if layer.name == backbone.name), network)
+    inner = part(network, backbone)
     of_units = {
         v.path: depth.get(u.name, 0) for u in backbones.units(inner) for v in u.trainable_variables
     }
     return {v.path: of_units.get(v.path, 0) for v in network.trainable_variables}
+
+
+def part(network: keras.Model, backbone: keras.Model) -> keras.Model:
+    """What of a backbone, under its name, is inside a network; the network itself where nothing is."""
+    return next((layer for layer in network.layers if layer.name == backbone.name), network)
 
 
 def _behind_necks(backbone: keras.Model) -> set[str]:

@@ -25,9 +25,13 @@ def layer_table(classifier: Classifier) -> FittedTable:
     rows = []
     for layer in classifier.model.layers:
         shape = ", ".join(str(n) for n in layer.output.shape[1:])
-        rows.append([layer.name, f"({shape})", f"{layer.count_params():,}", _trained(layer)])
+        trained = "pairs" if classifier.pairs and layer is classifier.backbone else _trained(layer)
+        rows.append([layer.name, f"({shape})", f"{layer.count_params():,}", trained])
     total, trainable = classifier.parameters, classifier.trainable_parameters
-    sums = {"total": total, "trainable": trainable, "non-trainable": total - trainable}
+    pairs = classifier.pairs
+    sums = {"total": total, "trainable": trainable, "non-trainable": total + pairs - trainable}
+    if pairs:  # what becomes of them goes into the layers' own: no total counts them
+        sums |= {"low-rank pairs": pairs}
     rows.append([""] * len(COLUMNS))
     rows += [[name, "", f"{count:,}", ""] for name, count in sums.items()]
     return FittedTable(COLUMNS, rows)

@@ -11,7 +11,7 @@ from tlbench.base.draws import reseed, seed_for
 from tlbench.config.schema import Config, Stage
 from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
-from tlbench.networks import batch_norm
+from tlbench.networks import batch_norm, dropping, lora
 from tlbench.networks.classifiers import Classifier
 from tlbench.networks.cuts import Cut
 from tlbench.networks.fused import accelerate
@@ -95,7 +95,9 @@ class Trainer:
         kept = self._fit(source, stage)
         self.state.recalibrated = self._recalibrate(source, stage, kept)
         if source.network is not self.trained:
-            self.trained.set_weights(source.network.get_weights())
+            low_rank = self.cfg.backbone.lora is not None
+            weights = lora.merged if low_rank else keras.Model.get_weights
+            self.trained.set_weights(weights(source.network))
 
     @property
     def trained(self) -> keras.Model:
@@ -112,10 +114,19 @@ class Trainer:
         network = accelerate(
             self.trained, self.precision.policy, frozen_statistics=frozen_statistics
         )
+        self._prepare(network)
         batch_norm.set_momentum(network, self.cfg.batch_norm.momentum, self.steps)
         if features is None:
             return inputs.from_images(network, self.dataset, self.cfg)
         return inputs.from_features(network, features, self.cfg, cheap_steps=False)
+
+    def _prepare(self, network: keras.Model) -> None:
+        """Let the backbone in a copy of the network train as it is asked to."""
+        cfg, backbone = self.cfg.backbone, self.classifier.backbone
+        dropping.set_rates(network, backbone, cfg)
+        if cfg.lora is not None:
+            seed = seed_for(self.cfg.seed, "low-rank pairs", self.state.stage)
+            lora.enable(network, backbone, cfg, seed)
 
     def _fit(self, source: Source, stage: Stage) -> int:
         """One stage, from where the state says: an epoch that was begun is finished first.
@@ -263,6 +274,9 @@ def check(classifier: Classifier, cfg: Config) -> None:
     """Raise ConfigError for a stage that could not start, before the first one does."""
     for stage in reversed(cfg.strategy.stages):
         classifier.set_trainable(stage.trainable)
+        if not stage.frozen:
+            dropping.check(classifier.backbone, cfg.backbone)
+            lora.check(classifier.backbone, cfg.backbone)
         optimizer(cfg, stage, 1, classifier.model, classifier.backbone)
 
 
