@@ -43,7 +43,7 @@ def check(backbone: keras.Model, cfg: Backbone) -> None:
     if cfg.drop_path is not None and not _branches(backbone):
         raise ConfigError(
             f"backbone.drop_path={cfg.drop_path} has nothing to act on: no branch of {cfg.name} can be left out. Leave it "
-            "out; EfficientNet, EfficientNetV2, ConvNeXt, HGNetV2, DINOv2 and DINOv3 have such branches."
+            "out; those of efficientnetb0, efficientnetv2b0, convnexttiny, hgnetv2_b4, dinov2_small and dinov3_small can."
         )
 
 
