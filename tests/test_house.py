@@ -111,8 +111,8 @@ def test_private_names_of_other_libraries_are_few_and_there() -> None:
     for name in PRIVATE:
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute)
-    # Methods and attributes: layers inside of layers, their calls, that registry's, a context's own settings, and what
-    # Hydra offers on Tab.
+    # Methods and attributes: layers inside of layers, their calls, what these are given, what keeps a layer from new
+    # state, that registry's, a context's own settings, and what Hydra offers on Tab.
     import keras
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
     from tensorflow.python.eager import context
@@ -122,6 +122,8 @@ def test_private_names_of_other_libraries_are_few_and_there() -> None:
     assert len(called._inbound_nodes) == 1
     assert len(keras.Sequential([keras.Input((1,)), called])._functional._nodes_by_depth) == 2
     assert not called._outbound_nodes
+    assert called._call_has_context_arg == {"training": True}
+    assert called._tracker.locked
     assert "MatMul" in gradient_registry._registry
     assert hasattr(context.context(), "_config")
     assert callable(keras.Layer._flatten_layers)

@@ -24,8 +24,8 @@ LITE = (
     *("backbone=efficientnet_lite0", "backbone.arguments.dropout=0.1"),
     "backbone.arguments.stackwise_width_coefficients=[0.25,0.25,0.25,0.25,0.25,0.25,0.25]",
 )
-# Blocks of 0 to 15 that have a branch around them, all but the first of each stage: EfficientNet-B0 (Tan and Le 2019) has
-# stages of 1, 2, 2, 3, 3, 4 and 1 blocks, and Lite0 the same; EfficientNetV2-B0 of 1, 2, 2, 3, 5 and 8.
+# Blocks, from 0, that have a branch around them, all but the first of each stage: EfficientNet-B0 (Tan and Le 2019) has
+# stages of 1, 2, 2, 3, 3, 4 and 1 blocks, Lite0 the same, and EfficientNetV2-B0 of 1, 2, 2, 3, 5 and 8.
 B0 = [2, 4, 6, 7, 9, 10, 12, 13, 14]
 V2B0 = [2, 4, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20]
 
@@ -74,7 +74,15 @@ def rates(network: keras.Model, *, depth: bool) -> list[float]:
         (("backbone=hgnetv2_b4",), [0, 0.06, 0.12, 0.18, 0.24, 0.3], 0),
         (LITE, [0.3 * b / 16 for b in B0], 0.1),
     ],
-    ids=["efficientnetb0", "efficientnetv2b0", "convnexttiny", "dinov2", "dinov3", "hgnet", "lite0"],
+    ids=[
+        "efficientnetb0",
+        "efficientnetv2b0",
+        "convnexttiny",
+        "dinov2",
+        "dinov3",
+        "hgnet",
+        "lite0",
+    ],
 )
 def test_the_rate_rises_as_the_network_has_it(
     words: tuple[str, ...], expected: list[float], own: float

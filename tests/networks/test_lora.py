@@ -16,8 +16,8 @@ from tlbench.training.optimizers import optimizer
 
 SIDE = 16
 SIZES = ("num_layers=2", "hidden_dim=16", "num_heads=2", "patch_size=4")
-# Of each backbone: what it calls its inner width, its attentions (SigLIP pools by one more), the parameters of a pair of
-# rank 1 (16 x 2 heads and 8 for Keras's attention, 16 and 16 for DINOv3's), and its two blocks.
+# Of each backbone: what it calls its inner width, its attentions (SigLIP pools by one more), the parameters of a pair
+# of rank 1 (16 x 2 heads and 8 for Keras's attention, 16 and 16 for DINOv3's), and its two blocks.
 FAMILIES = {
     "vit_base": ("mlp_dim", 2, 40, ("transformer_block_1", "transformer_block_2")),
     "deit_small": ("intermediate_dim", 2, 40, ("transformer_block_1", "transformer_block_2")),

@@ -11,8 +11,6 @@ from tlbench.networks import graph
 from tlbench.networks.backbones import inside
 from tlbench.networks.hardware import keras
 
-Layer = keras.layers.Layer
-
 # What a block calls the layer through which its branch goes: one that drops, or passes all where its rate is 0.
 HELD = ("drop_path", "drop_path_layer")
 
@@ -37,13 +35,14 @@ def check(backbone: keras.Model, cfg: Backbone) -> None:
     """Raise ConfigError for a rate that no layer of a backbone could have."""
     if cfg.dropout is not None and not _dropouts(backbone):
         raise ConfigError(
-            f"backbone.dropout={cfg.dropout} has nothing to act on: {cfg.name} has no Dropout layer. Leave it out; "
+            f"backbone.dropout={cfg.dropout} has nothing to act on: {cfg.name} has no Dropout layer. Leave it null; "
             "vit_base, deit_small, dinov2_small and dinov3_small have some."
         )
     if cfg.drop_path is not None and not _branches(backbone):
         raise ConfigError(
-            f"backbone.drop_path={cfg.drop_path} has nothing to act on: no branch of {cfg.name} can be left out. Leave it "
-            "out; those of efficientnetb0, efficientnetv2b0, convnexttiny, hgnetv2_b4, dinov2_small and dinov3_small can."
+            f"backbone.drop_path={cfg.drop_path} has nothing to act on: no branch of {cfg.name} can be left "
+            "out. Leave it null; efficientnetb0, efficientnetv2b0, convnexttiny, hgnetv2_b4, dinov2_small and "
+            "dinov3_small have such branches."
         )
 
 
@@ -84,14 +83,14 @@ def _shares(backbone: keras.Model) -> list[float]:
     return [number / len(blocks) for number in numbers]
 
 
-def _branches(*roots: Layer) -> list[Layer]:
+def _branches(*roots: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Layers, in order, through which branches go that may be left out."""
     layers = [layer for root in roots for layer in (root, *inside(root))]
     held = {id(getattr(layer, name, None)) for layer in layers for name in HELD}
     return [layer for layer in layers if id(layer) in held or _drops_images(layer)]
 
 
-def _drops_images(layer: Layer) -> bool:
+def _drops_images(layer: keras.layers.Layer) -> bool:
     """Whether a layer leaves out whole images, or is where keras.applications' ConvNeXt does so at other rates."""
     if isinstance(layer, keras.layers.Dropout):
         shape = layer.noise_shape

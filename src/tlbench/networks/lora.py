@@ -20,8 +20,6 @@ from tlbench.networks.hardware import keras
 QUERY_AND_VALUE = ("query", "value", "query_dense", "value_dense", "q_proj", "v_proj")
 PAIR = ("lora_kernel_a", "lora_kernel_b")
 
-Dense = keras.layers.Dense | keras.layers.EinsumDense
-
 
 def check(backbone: keras.Model, cfg: Backbone) -> None:
     """Raise ConfigError where pairs are asked for, and what trains of a backbone has no attention that takes them."""
@@ -36,8 +34,8 @@ def check(backbone: keras.Model, cfg: Backbone) -> None:
     for layer in found:
         if layer.lora_enabled or layer.kernel_constraint or layer.quantization_mode:
             raise ConfigError(
-                f"backbone.lora={cfg.lora} does not fit the layer '{layer.name}' of {cfg.name}: it has pairs already, or "
-                "is constrained or quantized. Leave it out."
+                f"backbone.lora={cfg.lora} does not fit the layer '{layer.name}' of {cfg.name}: it has pairs "
+                "already, or is constrained or quantized. Leave it out."
             )
 
 
@@ -74,10 +72,11 @@ def merged(network: keras.Model) -> list[np.ndarray]:
     return [sums[id(v)] if id(v) in sums else v.numpy() for v in kept]
 
 
-def _places(network: keras.Model) -> list[Dense]:
+def _places(network: keras.Model) -> list[keras.layers.Layer]:
     """The query and value layers of what trains, in order."""
+    kinds = (keras.layers.Dense, keras.layers.EinsumDense)
     return [
         layer
         for layer in inside(network)
-        if isinstance(layer, Dense) and layer.name in QUERY_AND_VALUE and layer.trainable
+        if isinstance(layer, kinds) and layer.name in QUERY_AND_VALUE and layer.trainable
     ]

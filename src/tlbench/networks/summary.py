@@ -2,6 +2,7 @@
 
 from tlbench.base.columns import Column, FittedTable
 from tlbench.config.schema import Config
+from tlbench.networks import lora
 from tlbench.networks.classifiers import Classifier, build
 
 COLUMNS = (
@@ -17,7 +18,10 @@ def summary(cfg: Config, classes: int) -> FittedTable:
     size = cfg.data.image_size or cfg.backbone.image_size
     if cfg.backbone.builder != "file":
         cfg.backbone.weights = None  # counts do not depend on them, and nothing is to be downloaded
-    return layer_table(build(cfg, (size, size, 3), classes))
+    classifier = build(cfg, (size, size, 3), classes)
+    if classifier.backbone.trainable_weights:
+        lora.check(classifier.backbone, cfg.backbone)
+    return layer_table(classifier)
 
 
 def layer_table(classifier: Classifier) -> FittedTable:
