@@ -140,6 +140,25 @@ def test_what_is_frozen_drops_nothing_and_rates_are_of_the_whole_network() -> No
     assert cut is not None
     copy = dropped(cfg, classifier, cut.suffix)
     assert rates(copy, depth=True) == pytest.approx([0.2, 0.3])
+    cfg, classifier = built(*words, "trainable=layernorm")  # behind the last block
+    cut = cuts.of(classifier)
+    assert cut is not None
+    assert rates(dropped(cfg, classifier, cut.suffix), depth=True) == []
+
+
+RATED = [("dinov2_small", [0.2] * 4), ("dinov3_small", [0.2 / 3, 0.4 / 3, 0.2])]
+
+
+@pytest.mark.parametrize(("name", "own"), RATED)
+def test_a_rate_that_is_an_argument_stays_the_networks_own(name: str, own: list[float]) -> None:
+    """KerasHub gives it to each block of DINOv2, and lets it rise over those of DINOv3 from a first one without."""
+    cfg, classifier = built(*transformer(name, "backbone.arguments.drop_path_rate=0.2"))
+    copy = dropped(cfg, classifier)
+    assert rates(copy, depth=True) == pytest.approx(own)
+    images = np.random.default_rng(0).uniform(0, 255, (2, SIDE, SIDE, 3)).astype(np.float32)
+    reseed(copy, 0, 0)
+    drawn = [copy(images, training=True).numpy() for _ in range(2)]
+    assert not np.allclose(*drawn)
 
 
 @pytest.mark.parametrize("shape", [(4000, 3), (4000, 2, 3), (4000, 2, 2, 3)])

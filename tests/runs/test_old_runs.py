@@ -47,7 +47,7 @@ def test_settings_of_format_two_get_the_values_of_their_time() -> None:
     settings = {"backbone": backbone, "head": head, "tracker": {"name": "jsonl"}}
     found = migrated(settings, 2)
     assert found["head"] == {**head, "solver": None, "path": None, "neighbours": None}
-    assert found["backbone"] == {**backbone, "interpolation": "bilinear"}
+    assert {**found["backbone"], "interpolation": "bilinear", **backbone} == found["backbone"]
     assert found["tracker"] == {"name": "jsonl"}
 
 
@@ -87,6 +87,12 @@ def test_a_run_of_format_five_kept_its_best_epoch_where_it_stopped_early() -> No
     assert migrated({"early_stopping": {"patience": None}}, 5)["keep"] == "last"
     assert migrated({"early_stopping": {"patience": 3}}, 5)["keep"] == "best"
     assert migrated({"optimizer": {"ema": 0.9}}, 5)["optimizer"] == {"ema": 0.9, "swa": None}
+
+
+def test_a_backbone_of_format_five_trained_whole_with_the_rates_that_it_came_with() -> None:
+    own = {"lora": None, "lora_alpha": None, "dropout": None, "drop_path": None}
+    assert migrated({"backbone": {"name": "vgg16"}}, 5)["backbone"] == {"name": "vgg16", **own}
+    assert migrated({"backbone": {"lora": 4}}, 6)["backbone"] == {"lora": 4}
 
 
 def test_a_completed_run_is_evaluated_predicted_with_and_reported(

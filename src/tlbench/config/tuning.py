@@ -1,4 +1,4 @@
-"""What settings of how a backbone trains ask of the others."""
+"""How a backbone trains: what its settings may be, and what they ask of others."""
 
 from operator import attrgetter
 
@@ -28,7 +28,7 @@ def check(c: Config) -> None:
             if (value := attrgetter(setting)(c)) is not None:
                 raise ConfigError(
                     f"{setting}={value} acts where a backbone trains, and with trainable=false none of it does. Add "
-                    "trainable=true, or strategy=probe_finetune, or leave it out."
+                    "trainable=true, or leave it out."
                 )
 
 

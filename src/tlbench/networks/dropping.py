@@ -13,12 +13,13 @@ from tlbench.networks.hardware import keras
 
 # What a block calls the layer through which its branch goes: one that drops, or passes all where its rate is 0.
 HELD = ("drop_path", "drop_path_layer")
+UNFIT = ("DINOV2DropPath", "DINOV3DropPath")  # of KerasHub: they need to know how many images come
 
 
 class StochasticDepth(keras.layers.Dropout):
     """Leaves a branch out for some images (Huang et al. 2016), and makes up for them in the others.
 
-    In the place of layers that other networks have for it: KerasHub's DINO adds noise instead, and draws, as
+    In the place of layers that networks have for it: KerasHub's DINO scales by noise instead, and it draws, as
     keras.applications' ConvNeXt does, from a state that no checkpoint holds.
     """
 
@@ -51,15 +52,20 @@ def set_rates(network: keras.Model, backbone: keras.Model, cfg: Backbone) -> Non
     inner = graph.part(network, backbone)
     if cfg.dropout is not None:
         for layer in _dropouts(inner):
-            _set_rate(layer, cfg.dropout)
-    if cfg.drop_path is not None:
-        # Counted from the last: what is trained may be the end of the backbone.
-        found = zip(reversed(_branches(inner)), reversed(_shares(backbone)), strict=False)
-        for layer, share in found:
             if layer.trainable:
-                layer.__class__ = StochasticDepth
-                layer._call_has_context_arg["training"] = True
-                _set_rate(layer, cfg.drop_path * share)
+                _set_rate(layer, cfg.dropout)
+    found = _branches(inner)
+    rates: list[float | None] = [None] * len(found)
+    if cfg.drop_path is not None:  # counted from the last: this may be the end of the backbone
+        shares = _shares(backbone)
+        rates = [cfg.drop_path * share for share in shares[len(shares) - len(found) :]]
+    for layer, rate in zip(found, rates, strict=True):
+        if rate is None and type(layer).__name__ in UNFIT:
+            rate = layer.rate
+        if rate is not None and layer.trainable:
+            layer.__class__ = StochasticDepth
+            layer._call_has_context_arg["training"] = True
+            _set_rate(layer, rate)
 
 
 def _set_rate(layer: keras.layers.Dropout, rate: float) -> None:
@@ -100,15 +106,10 @@ def _drops_images(layer: keras.layers.Layer) -> bool:
 
 
 def _dropouts(network: keras.Model) -> list[keras.layers.Dropout]:
-    """Dropout layers of what trains, but for those of attention's weights: Keras's asks not them for their rate."""
+    """All other Dropout layers, but for those of attention's weights: Keras's asks not them for their rate."""
     layers = inside(network)
     attention = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
-    of_attention = {
-        id(part) for layer in layers if isinstance(layer, attention) for part in inside(layer)
-    }
-    kinds = [layer for layer in layers if isinstance(layer, keras.layers.Dropout)]
-    return [
-        layer
-        for layer in kinds
-        if layer.trainable and not _drops_images(layer) and id(layer) not in of_attention
-    ]
+    parts = [part for layer in layers if isinstance(layer, attention) for part in inside(layer)]
+    of_attention = set(map(id, parts))
+    found = [layer for layer in layers if isinstance(layer, keras.layers.Dropout)]
+    return [layer for layer in found if id(layer) not in of_attention and not _drops_images(layer)]

@@ -127,6 +127,11 @@ class Trainer:
         if cfg.lora is not None:
             seed = seed_for(self.cfg.seed, "low-rank pairs", self.state.stage)
             lora.enable(network, backbone, cfg, seed)
+        if self.classifier.pairs:
+            log.info(
+                "%s parameters of pairs of rank %d train in the backbone's place",
+                *(f"{self.classifier.pairs:,}", cfg.lora),
+            )
 
     def _fit(self, source: Source, stage: Stage) -> int:
         """One stage, from where the state says: an epoch that was begun is finished first.
@@ -272,10 +277,10 @@ class Trainer:
 
 def check(classifier: Classifier, cfg: Config) -> None:
     """Raise ConfigError for a stage that could not start, before the first one does."""
+    dropping.check(classifier.backbone, cfg.backbone)
     for stage in reversed(cfg.strategy.stages):
         classifier.set_trainable(stage.trainable)
         if not stage.frozen:
-            dropping.check(classifier.backbone, cfg.backbone)
             lora.check(classifier.backbone, cfg.backbone)
         optimizer(cfg, stage, 1, classifier.model, classifier.backbone)
 
