@@ -59,12 +59,10 @@ ROWS |= {
     "surgical": _on(BASE, "strategy=surgical", "trainable=first_stage"),
     "rate 3e-4": _on(BASE, "learning_rate=3e-4"),
     "constant rate": _on(BASE, "schedule=constant"),
-    "Adam": _on(BASE, "optimizer=adam"),
     "layer decay 0.8": _on(BASE, "optimizer.layer_decay=0.8"),
     "statistics of batches": _on(BASE, "batch_norm.statistics=batch"),
     "statistics adapted": _on(BASE, "batch_norm.statistics=adapted"),
     "EMA 0.98": _on(BASE, "optimizer.ema=0.98"),
-    "SWA, constant rate": _on(BASE, "schedule=constant", "optimizer.swa=0.5"),
     "label smoothing 0.1": _on(BASE, "loss.label_smoothing=0.1"),
     "gradient clipping": _on(BASE, "optimizer.clipnorm=1"),
     "augment=flip": _on(BASE, "augment=flip"),
@@ -74,6 +72,7 @@ ROWS |= {
     "the least loss kept": _on(BASE, "early_stopping.monitor=val_loss"),
     AUTO: Row(("recipe=auto",), PLAIN),
 }
+ROWS["SWA"] = _on("constant rate", "optimizer.swa=0.5")
 
 
 @dataclass(frozen=True)
