@@ -20,6 +20,7 @@ SIDES = {
     "probing": ("tlbench", "scikit-learn"),
     "own_data": ("pictures at random", "other groups", "Flipped labels"),
     "many_pictures": ("bare Pillow loop", "tlbench, first start", "tlbench, second start"),
+    "fine_tuning": ("plain Keras, all layers", "head only, by Adam", "recipe=auto"),
     "overhead": ("plain Keras, all layers", "tlbench train, all layers", "tab completion"),
 }
 TABLES = [*SIDES, "frozen_head_full", "head_sweep_full", "probing_full", "last_layers"]

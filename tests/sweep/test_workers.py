@@ -15,7 +15,7 @@ import pexpect
 import pytest
 
 import processes
-from helpers import TINY, Answer, make_config, once
+from helpers import BACKBONE, TINY, Answer, make_config, once
 from tlbench.base import kept
 from tlbench.base.stopping import JOB
 from tlbench.config import identity
@@ -205,6 +205,7 @@ def test_a_process_that_starts_as_the_sweep_ends_does_no_job() -> None:
         ("batch_size=16", True),
         ("seed=1", True),  # the weights are a file's
         ("early_stopping.patience=2", True),
+        ("keep=last", True),
         ("tracker=jsonl", True),
         ("data.folds=5", False),
         ("data.fold=0", True),
@@ -236,8 +237,15 @@ def test_a_job_that_changes_its_backbone_is_alone(words: tuple[str, ...]) -> Non
     assert identity.features_hash(make_config(*TINY, *words)) is None
 
 
-def test_random_weights_are_shared_by_jobs_of_one_seed() -> None:
-    random = ("data=digits", "backbone=mobilenet", "backbone.weights=null", "trainable=false")
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        ("backbone=mobilenet", "backbone.weights=null"),
+        (*BACKBONE, "augment=flip", "augment.views=4"),
+    ],
+)
+def test_what_a_seed_draws_is_shared_by_jobs_of_one_seed(drawn: tuple[str, ...]) -> None:
+    random = ("data=digits", *drawn, "trainable=false")
     hashes = [identity.features_hash(make_config(*random, f"seed={seed}")) for seed in (0, 1, 0)]
     assert hashes[0] != hashes[1]
     assert hashes[0] == hashes[2]

@@ -24,7 +24,7 @@ SEED, FOLD = "seed", "data.fold"  # runs that differ in them alone are one row o
 OF_A_HEAD = (
     *("head", "optimizer", "schedule", "strategy", "epochs", "batch_size", "learning_rate", "seed"),
     *("early_stopping", "loss", "data.sampling", FOLD, "tracker", "published", "resume", "n_jobs"),
-    "microbatch",
+    *("microbatch", "keep", "recipe"),
 )
 
 
@@ -56,7 +56,7 @@ def features_hash(cfg: Config) -> str | None:
         return None
     settings = flat(asdict(cfg))
     shared = {key: value for key, value in settings.items() if not _among(key, OF_A_HEAD)}
-    if cfg.backbone.weights is None:
+    if cfg.backbone.weights is None or cfg.augment.get("views"):
         shared[SEED] = cfg.seed  # which draws them
     return _digest(shared)
 
