@@ -12,7 +12,7 @@ from tlbench.networks.classifiers import Classifier
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import keras, tf
 from tlbench.training import optimizers
-from tlbench.training.optimizers import optimizer
+from tlbench.training.optimizers import Sweep, optimizer
 
 # Depths below the head of small.keras: its two convolutions, each with the norm behind it.
 DEPTHS = {"conv_1": 2, "bn_1": 2, "conv_2": 1, "bn_2": 1, "dense": 0, "classification": 0}
@@ -67,6 +67,19 @@ def test_the_shares_hold_over_warm_up_and_cosine() -> None:
         share = step / 4 if step < 4 else (1 + np.cos(np.pi * (step - 4) / 6)) / 2
         for layer, _, before, after in moves(chosen, network):
             expected = 0.08 * share * 0.5 ** DEPTHS[layer]
+            np.testing.assert_allclose(before - after, expected, atol=1e-6)
+
+
+def test_the_shares_hold_while_a_sweep_raises_the_rate() -> None:
+    """From 0.01 to 0.16 in five steps, each twice the one before, whatever rate and schedule are set."""
+    words = ("optimizer.layer_decay=0.5", "optimizer=sgd", "optimizer.arguments.momentum=0.0")
+    cfg, classifier = built(*words, "optimizer.arguments.nesterov=false", "schedule=cosine")
+    network, stage = accelerate(classifier.model, "float32"), cfg.strategy.stages[0]
+    chosen = optimizer(cfg, stage, 10, network, classifier.backbone, Sweep(0.01, 0.16, 5))
+    chosen.build(network.trainable_variables)
+    for step in range(5):
+        for layer, _, before, after in moves(chosen, network):
+            expected = 0.01 * 2**step * 0.5 ** DEPTHS[layer]
             np.testing.assert_allclose(before - after, expected, atol=1e-6)
 
 

@@ -250,7 +250,7 @@ class Averages(keras.callbacks.Callback):
 class Keeper(keras.callbacks.Callback):
     """Saves a checkpoint at the end of each epoch and when a signal asks; stops a loss that is lost.
 
-    `state` is kept up to date as the training moves.
+    `state` is kept up to date as the training moves; path: of the checkpoint, None where nobody will go on.
     """
 
     mid_epoch = True  # whether an epoch under way may be saved
@@ -258,7 +258,7 @@ class Keeper(keras.callbacks.Callback):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         state: State,
         early: EarlyStopping,
         history: History,
@@ -306,6 +306,8 @@ class Keeper(keras.callbacks.Callback):
         self.stopping.raise_if_ending()
 
     def _save(self, step: int) -> None:
+        if self.path is None:
+            return
         state, network = self.state, self.model
         state.step, state.epoch_seconds = step, self.history.seconds if step else 0.0
         state.early_stopping = self.early.get_state()

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from tlbench.base.errors import ConfigError, suggest
@@ -11,14 +12,34 @@ from tlbench.networks import graph
 from tlbench.networks.hardware import keras, tf
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """A learning rate that rises exponentially, from the first of so many steps to the last (Smith 2017)."""
+
+    low: float
+    high: float
+    steps: int
+
+    def of(self, share: float) -> Any:
+        """The schedule of what learns by a share of the rate."""
+        return keras.optimizers.schedules.ExponentialDecay(
+            share * self.low, max(1, self.steps - 1), self.high / self.low
+        )
+
+
 def optimizer(
-    cfg: Config, stage: Stage, steps: int, network: keras.Model, backbone: keras.Model
+    cfg: Config,
+    stage: Stage,
+    steps: int,
+    network: keras.Model,
+    backbone: keras.Model,
+    sweep: Sweep | None = None,
 ) -> keras.optimizers.Optimizer:
     """The optimizer of a stage of so many steps an epoch, its learning rate scheduled over the stage.
 
     network: what it trains, the whole of it or the head alone; with optimizer.layer_decay a variable that lies d blocks
-    of the backbone below the head (`graph.blocks`) has layer_decay ** d of the rate, in its weight decay too.
-    Raises ConfigError for a name that keras.optimizers does not have, or arguments that do not fit it.
+    of the backbone below the head (`graph.blocks`) has layer_decay ** d of the rate, in its weight decay too. sweep: in
+    place of the stage's rate. Raises ConfigError for a name or arguments that keras.optimizers does not have.
     """
     rates, decay = cfg.optimizer.learning_rate, cfg.optimizer.layer_decay
     rate = stage.learning_rate or (rates.frozen if stage.frozen else rates.trained)
@@ -26,9 +47,9 @@ def optimizer(
     undecayed = [] if cfg.optimizer.decay_biases else _biases(network)
 
     def one(depth: int) -> keras.optimizers.Optimizer:
-        own = rate * (decay or 1.0) ** depth
-        total = steps * stage.epochs
-        made = _made(cfg.optimizer, _schedule(cfg.schedule, own, total, warmup), total)
+        share, total = (decay or 1.0) ** depth, steps * stage.epochs
+        own = _schedule(cfg.schedule, rate * share, total, warmup)
+        made = _made(cfg.optimizer, sweep.of(share) if sweep else own, total)
         made.exclude_from_weight_decay(var_list=undecayed)
         return made
 

@@ -16,6 +16,7 @@ from tlbench.data.datasets import Dataset
 from tlbench.networks import backbones, batch_norm
 from tlbench.networks.hardware import enough_memory
 from tlbench.runs import layout, listing, metrics, multilabel
+from tlbench.runs.recording import Recording
 from tlbench.training import inputs
 from tlbench.training.latency import latency_ms
 from tlbench.training.stages import Trainer
@@ -26,7 +27,7 @@ INFERENCE_SAMPLE = 2000  # training images that are evaluated in inference mode
 WIDE_GAP = 0.1  # between training accuracy while training and in inference, worth a line
 
 
-def found(trainer: Trainer) -> dict[str, Any]:
+def found(trainer: Trainer, run: Recording) -> dict[str, Any]:
     """Figures of the final model, as metrics.json has them; test labels and probabilities are kept."""
     began = time.perf_counter()
     cfg, dataset, state = trainer.cfg, trainer.dataset, trainer.state
@@ -41,7 +42,7 @@ def found(trainer: Trainer) -> dict[str, Any]:
     )
     evaluated = time.perf_counter() - began
     labels = dataset.labels_of("test")
-    _keep(trainer, np.concatenate(parts[:2]), given, thresholds)
+    _keep(run, dataset, np.concatenate(parts[:2]), given, thresholds)
     last = state.history[state.kept - 1]
     _warn_of_a_gap(last["accuracy"], sampled, batch_norm.statistics(cfg))
     return {
@@ -75,12 +76,16 @@ def _thresholds(dataset: Dataset, validated: np.ndarray) -> np.ndarray | None:
 
 
 def _keep(
-    trainer: Trainer, rows: np.ndarray, given: np.ndarray, thresholds: np.ndarray | None
+    run: Recording,
+    dataset: Dataset,
+    rows: np.ndarray,
+    given: np.ndarray,
+    thresholds: np.ndarray | None,
 ) -> None:
     """Write what the test and then the validation images were taken for; the files' names for people."""
-    dataset, probabilities = trainer.dataset, given[: len(rows)]
+    probabilities = given[: len(rows)]
     tested = len(dataset.splits["test"])
-    with atomic(trainer.run.new / layout.PREDICTIONS) as temporary:
+    with atomic(run.new / layout.PREDICTIONS) as temporary:
         np.savez_compressed(
             temporary, labels=dataset.labels_of("test"), probabilities=probabilities[:tested]
         )
@@ -89,7 +94,7 @@ def _keep(
         ["test"] * tested + ["validation"] * (len(rows) - tested),
         *(dataset.labels[rows], probabilities, dataset.class_names, thresholds),
     )
-    write_text(trainer.run.new / layout.PREDICTED_FILES, table)
+    write_text(run.new / layout.PREDICTED_FILES, table)
 
 
 def predict(trainer: Trainer, rows: np.ndarray) -> np.ndarray:
@@ -120,9 +125,9 @@ def _warn_of_a_gap(training: float, inference: float, statistics: str) -> None:
         )
 
 
-def write(trainer: Trainer, figures: dict[str, Any]) -> None:
+def write(trainer: Trainer, run: Recording, figures: dict[str, Any]) -> None:
     """Write the model, the figures and the pictures of a training that has ended."""
-    run, history = trainer.run, trainer.state.history
+    history = trainer.state.history
     backbones.settle(trainer.classifier.model)
     with atomic(run.new / layout.MODEL) as temporary:
         trainer.classifier.model.save(temporary)
@@ -133,13 +138,13 @@ def write(trainer: Trainer, figures: dict[str, Any]) -> None:
     writer.writerows(history)
     write_text(run.new / layout.HISTORY, table.getvalue())
     write_json(run.new / layout.METRICS, figures)
-    _draw(trainer, figures)
+    _draw(trainer, run, figures)
 
 
-def _draw(trainer: Trainer, figures: dict[str, Any]) -> None:
+def _draw(trainer: Trainer, run: Recording, figures: dict[str, Any]) -> None:
     from tlbench.runs import plots
 
-    run, names = trainer.run, trainer.dataset.class_names
+    names = trainer.dataset.class_names
     (run.new / layout.PLOTS).mkdir(exist_ok=True)
     with np.load(run.new / layout.PREDICTIONS) as saved:
         taken = metrics.taken(saved["probabilities"], multilabel.chosen(figures, names))

@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from tlbench.base import console
+from tlbench.base.errors import ConfigError
 from tlbench.config.schema import Config, Stage
 from tlbench.data.datasets import Dataset
 from tlbench.features.frozen import Features
@@ -18,6 +19,23 @@ from tlbench.training.checkpoint import State
 from tlbench.training.trackers import Tracking
 
 log = logging.getLogger(__name__)
+
+
+def is_solved(stage: Stage, cfg: Config) -> bool:
+    """Whether a stage is solved, and has no steps."""
+    return stage.frozen and cfg.head.solver is not None
+
+
+def last_with_steps(cfg: Config) -> int:
+    """The number of the last stage that has steps. Raises ConfigError where all of them are solved."""
+    stages = cfg.strategy.stages
+    stepped = [i for i, stage in enumerate(stages) if not is_solved(stage, cfg)]
+    if not stepped:
+        raise ConfigError(
+            f"head.solver={cfg.head.solver} solves the head exactly: it has no steps, no batches and no learning rate. "
+            "For those of fine-tuning from it add strategy=probe_finetune trainable=true."
+        )
+    return stepped[-1]
 
 
 def solve(

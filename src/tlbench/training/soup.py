@@ -55,11 +55,11 @@ def soup(runs: Sequence[Run], folder: Path, command: str) -> Run:
     run = Recording.start(folder, cfg, command, facts)
     with room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
         surroundings.write(run, dataset, classifier)
-        trainer = Trainer(run, cfg, dataset, classifier, machine, precision, tracking)
+        trainer = Trainer(None, cfg, dataset, classifier, machine, precision, tracking)
         taken = _mix([best, *others], trainer)
         run.record(soup=[str(one.folder) for one in taken])
-        found = results.found(trainer)
-        results.write(trainer, found)
+        found = results.found(trainer, run)
+        results.write(trainer, run, found)
         tracking.end(found)
     return Run.open(run.folder)
 

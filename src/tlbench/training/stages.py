@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tlbench.base import stopping
 from tlbench.base.draws import reseed, seed_for
@@ -16,13 +17,12 @@ from tlbench.networks.classifiers import Classifier
 from tlbench.networks.cuts import Cut
 from tlbench.networks.fused import accelerate
 from tlbench.networks.hardware import Machine, Precision, enough_memory, keras, tf
-from tlbench.runs import layout, metrics
-from tlbench.runs.recording import Recording
+from tlbench.runs import metrics
 from tlbench.training import checkpoint, inputs, losses, solved
 from tlbench.training.callbacks import Averages, EarlyStopping, History, Judge, Keeper, LiveDisplay
 from tlbench.training.checkpoint import State
 from tlbench.training.inputs import Source
-from tlbench.training.optimizers import in_parts, optimizer
+from tlbench.training.optimizers import Sweep, in_parts, optimizer
 from tlbench.training.trackers import Tracking
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 class Trainer:
     """One training: what all its stages share, and where it stands."""
 
-    run: Recording
+    checkpoint_path: Path | None  # None: nothing is saved
     cfg: Config
     dataset: Dataset
     classifier: Classifier
@@ -51,7 +51,8 @@ class Trainer:
 
     def start(self) -> None:
         """Go to where the checkpoint is, or to the beginning."""
-        self.state = checkpoint.load(self.run.folder / layout.CHECKPOINT)
+        if self.checkpoint_path is not None:
+            self.state = checkpoint.load(self.checkpoint_path)
         self.own_momentum = batch_norm.own_momentum(self.classifier.backbone)
         if self.state.history:
             epochs, step = len(self.state.history), self.state.step
@@ -77,7 +78,7 @@ class Trainer:
         state, self.features, self.cut = self.state, features, cut
         if features is not None:
             state.features_seconds += features.facts["seconds"]
-        if features is not None and stage.frozen and self.cfg.head.solver is not None:
+        if features is not None and solved.is_solved(stage, self.cfg):
             solved.solve(
                 *(self.classifier, self.dataset, features, self.cfg, stage),
                 *(state, self.tracking),
@@ -91,13 +92,22 @@ class Trainer:
         """Train a stage epoch by epoch, and leave what came of it in the classifier."""
         if features is not None:
             _say_saved(features, self.dataset, stage)
-        source = self._source(features, stage)
+        source = self.ready(stage, features, self.cut)
         kept = self._fit(source, stage)
         self.state.recalibrated = self._recalibrate(source, stage, kept)
         if source.network is not self.trained:
             low_rank = self.cfg.backbone.lora is not None
             weights = lora.merged if low_rank else keras.Model.get_weights
             self.trained.set_weights(weights(source.network))
+
+    def ready(
+        self, stage: Stage, features: Features | None, cut: Cut | None, sweep: Sweep | None = None
+    ) -> Source:
+        """What a stage trains, compiled, and on what; sweep: what its learning rate follows instead of its schedule."""
+        self.features, self.cut = features, cut
+        source = self._source(features, stage)
+        self._compile(source, stage, sweep)
+        return source
 
     @property
     def trained(self) -> keras.Model:
@@ -138,7 +148,6 @@ class Trainer:
 
         Returns how many epochs are behind the weights that are kept.
         """
-        self._compile(source, stage)
         state, network = self.state, source.network
         first = len(state.history) - state.epoch
         images, validating = (len(self.dataset.splits[s]) for s in ("train", "validation"))
@@ -146,8 +155,7 @@ class Trainer:
         size = self.cfg.batch_size
         display = LiveDisplay(stage, size, source.evaluated(size), images, validating)
         stopping_early = self._early_stopping(network)
-        path = self.run.folder / layout.CHECKPOINT
-        keeper = Keeper(path, state, stopping_early, history, stopping.current())
+        keeper = Keeper(self.checkpoint_path, state, stopping_early, history, stopping.current())
         # Earlier stages may have trained the backbone, or its statistics were fitted.
         if (state.stage or self._adapts) and self.features is not None:
             keeper.base = checkpoint.values(self.classifier.backbone.weights)
@@ -189,8 +197,9 @@ class Trainer:
                 chosen.begin_with(before, network.get_weights())
         return chosen
 
-    def _compile(self, source: Source, stage: Stage) -> None:
-        chosen = optimizer(self.cfg, stage, self.steps, source.network, self.classifier.backbone)
+    def _compile(self, source: Source, stage: Stage, sweep: Sweep | None) -> None:
+        network, backbone = source.network, self.classifier.backbone
+        chosen = optimizer(self.cfg, stage, self.steps, network, backbone, sweep)
         reseed(source.network, self.cfg.seed, self.state.stage)
         parts = self.cfg.microbatch if not source.cheap_steps else None
         if parts is not None:
@@ -198,12 +207,13 @@ class Trainer:
         if self.precision.policy == "mixed_float16" and not source.cheap_steps:
             # Half floats lose small gradients unless the loss is scaled up (Micikevicius et al. 2018).
             chosen = keras.optimizers.LossScaleOptimizer(chosen)
+        at_once = _steps_at_once(self.steps) if source.cheap_steps and not sweep else 1
         source.network.compile(
             optimizer=chosen,
             loss=losses.loss(self.cfg.loss, self.dataset, shares=bool(source.mixes)),
             metrics=[losses.accuracy(self.dataset)],
             jit_compile=self.machine.jit_compile and parts is None,  # XLA wants parts of one size
-            steps_per_execution=_steps_at_once(self.steps) if source.cheap_steps else 1,
+            steps_per_execution=at_once,
         )
         _make_variables(source.network, inputs.labelled(source, self.dataset)(tf.constant([0])))
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tlbench.base import kept, stopping
 from tlbench.base.errors import ConfigError, RunError
@@ -16,8 +16,12 @@ from tlbench.data.datasets import Dataset
 from tlbench.data.resize import Resize
 from tlbench.data.sources import Contents
 from tlbench.features import frozen
+from tlbench.features.frozen import Features
 from tlbench.networks import classifiers, cuts, hardware
 from tlbench.networks.classifiers import Classifier
+from tlbench.networks.cuts import Cut
+from tlbench.networks.hardware import Machine, Precision
+from tlbench.runs import layout
 from tlbench.runs.recording import Recording
 from tlbench.runs.run import Run
 from tlbench.training import decisions, losses, recipes, results, stages, surroundings, trackers
@@ -86,6 +90,40 @@ def _carry_out(
 
     decided: what "auto" came to when a run that goes on began: it holds to the end; chosen: by a recipe.
     """
+    parts = prepared(cfg, decided, given)
+    cfg, dataset, classifier, machine, precision = parts
+    run = take(surroundings.facts(cfg, machine, precision, dataset, classifier))
+    stopping.current().resume_command = run.resume_command
+    with room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
+        surroundings.say(cfg, machine, precision, dataset, classifier)
+        recipes.say(chosen)
+        surroundings.write(run, dataset, classifier)
+        trainer = Trainer(run.folder / layout.CHECKPOINT, *parts, tracking)
+        trainer.start()
+        for stage in trainer.left():
+            trainer.begin(stage)
+            features, cut = computed_once(parts)
+            if features is not None:
+                run.record(features=features.facts | decided.reasons)
+            trainer.fit(stage, features, cut)
+        found = results.found(trainer, run)
+        results.write(trainer, run, found)
+        tracking.end(found)
+    return Run.open(run.folder)
+
+
+class Parts(NamedTuple):
+    """What a training is made of before its first stage."""
+
+    cfg: Config  # with what was decided in the place of "auto"
+    dataset: Dataset
+    classifier: Classifier
+    machine: Machine
+    precision: Precision
+
+
+def prepared(cfg: Config, decided: Decisions, given: Contents | None = None) -> Parts:
+    """Data and classifier of a configuration that can be trained. Raises TlbenchError for one that cannot."""
     machine = hardware.prepare(decided.device or cfg.device, cfg.seed, repeatable=cfg.repeatable)
     cfg = decided.settle(cfg, machine)
     augmentations.check(cfg)
@@ -97,32 +135,17 @@ def _carry_out(
     precision = decided.precision or hardware.training_precision(
         cfg.precision, machine, classifier.backbone
     )
-    run = take(surroundings.facts(cfg, machine, precision, dataset, classifier))
-    stopping.current().resume_command = run.resume_command
-    with room_to_write(run), run, trackers.told(cfg, run.folder) as tracking:
-        surroundings.say(cfg, machine, precision, dataset, classifier)
-        recipes.say(chosen)
-        surroundings.write(run, dataset, classifier)
-        trainer = Trainer(run, cfg, dataset, classifier, machine, precision, tracking)
-        _train_stages(trainer, decided)
-        found = results.found(trainer)
-        results.write(trainer, found)
-        tracking.end(found)
-    return Run.open(run.folder)
+    return Parts(cfg, dataset, classifier, machine, precision)
 
 
-def _train_stages(trainer: Trainer, decided: Decisions) -> None:
-    """All that is left, each on the features of what it leaves frozen where there are any."""
-    cfg, classifier = trainer.cfg, trainer.classifier
-    trainer.start()
-    for stage in trainer.left():
-        trainer.begin(stage)
-        cut = cuts.of(classifier) if cfg.features.cache else None
-        features = frozen.once(cut, trainer.dataset, cfg, trainer.machine) if cut else None
-        if features is not None:
-            trainer.run.record(features=features.facts | decided.reasons)
-            decisions.hold(cfg, features.facts)  # for the stages that follow
-        trainer.fit(stage, features, cut)
+def computed_once(parts: Parts) -> tuple[Features | None, Cut | None]:
+    """The features of what is frozen now, and where it ends; no features where each epoch computes them."""
+    cfg, dataset, classifier, machine, _ = parts
+    cut = cuts.of(classifier) if cfg.features.cache else None
+    features = frozen.once(cut, dataset, cfg, machine) if cut else None
+    if features is not None:
+        decisions.hold(cfg, features.facts)  # for the stages that follow
+    return features, cut
 
 
 def read(cfg: Config, given: Contents | None = None) -> Dataset:
