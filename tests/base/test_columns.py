@@ -98,3 +98,10 @@ def test_a_pipe_has_room_for_everything() -> None:
 )
 def test_shortened(text: str, width: int, expected: str) -> None:
     assert shortened(text, width) == expected
+
+
+def test_a_column_of_remarks_may_be_empty() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    console.print(FittedTable([Column("size", "right"), Column("", fold=True)], [["8", ""]]))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.strip() for line in lines] == ["size", lines[1].strip(), "8"]

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from PIL import Image
 
 from tlbench.base.console import BLUE, PALETTE, VERMILION
@@ -215,6 +216,27 @@ def test_of_thousands_of_classes_those_with_the_most_mistakes_are_drawn(tmp_path
         assert max(drawn.size) < 3000
     assert plots.hidden_classes(2000) == "the 100 classes with the most mistakes, of 2,000"
     assert plots.hidden_classes(100) == ""
+
+
+def test_powers_of_ten_are_drawn_as_plain_text(tmp_path: Path) -> None:
+    """Strengths of a penalty from 10 to 1e-3, and rates of a range test from 1e-6 to 1."""
+    names = ("accuracy", "loss", "val_accuracy", "val_loss")
+    history = [
+        {"stage": "train", "epoch": i + 1, "strength": 10.0 ** (1 - i), **dict.fromkeys(names, 0.5)}
+        for i in range(5)
+    ]
+    rates = [10.0**power for power in range(-6, 1)]
+    losses = [2.0, 2.0, 2.0, 1.5, 1.0, float("nan"), float("inf")]
+    with rc_context({"svg.fonttype": "none"}):
+        plots.curves(history, "solved", tmp_path / "solved.svg")
+        marks = {"valley": 2.2e-3, "steepest": 1e-3}
+        plots.learning_rates(rates, losses, losses, marks, "rates", tmp_path / "rates.svg")
+    drawn = ((tmp_path / f"{name}.svg").read_text() for name in ("solved", "rates"))
+    solved, swept = (text.replace("\N{MINUS SIGN}", "-") for text in drawn)
+    assert "math" not in solved + swept
+    assert {"10", "1e-02"} <= set(re.findall(r">([^<>]+)</text>", solved))
+    told = {"1e-06", "1e-03", "valley: 2.2e-03", "steepest: 1.0e-03", "smoothed"}
+    assert told <= set(re.findall(r">([^<>]+)</text>", swept))
 
 
 # ---------------------------------------------------------------- all of them

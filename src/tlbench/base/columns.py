@@ -119,7 +119,7 @@ class FittedTable:
         if column.fold:
             texts = [column.heading, *(row[place].plain for row in self.rows)]
             words = (cell_len(word) for text in texts for word in text.split())
-            return min(width, LEAST_PATH, max(LEAST_FOLD, *words))
+            return min(width, LEAST_PATH, max([LEAST_FOLD, *words]))
         return width
 
     def _cell(self, place: int, cell: Text, width: int) -> Text:

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure  # not pyplot: it looks for screens, and takes longer to import
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 from rich.cells import cell_len
 
 from tlbench.base import console
@@ -108,6 +108,33 @@ def all_curves(histories: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], pat
         _save(figure, path)
 
 
+def learning_rates(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    marks: Mapping[str, float],
+    title: str,
+    path: Path,
+) -> None:
+    """Loss against the learning rate of its step, up to where it is lost; marks: rates, by what they are called."""
+    known = np.ma.masked_invalid(smoothed)
+    before = np.ma.masked_invalid(losses)[: known.argmin() + 1]  # what follows may be any number
+    room = 0.1 * (np.ptp(before) or 1)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axis = figure.subplots()
+        axis.plot(rates, losses, color=console.SKY, linewidth=1, label="of each step")
+        axis.plot(rates, smoothed, color=console.BLUE, linewidth=2, label="smoothed")
+        colors = (console.VERMILION, console.GREEN)
+        for (name, rate), color, style in zip(marks.items(), colors, ("-", "--"), strict=False):
+            axis.axvline(rate, color=color, linestyle=style, label=f"{name}: {rate:.1e}")
+        _logarithmic(axis)
+        axis.set(xlabel="learning rate", ylabel="training loss", title=title)
+        axis.set_ylim(before.min() - room, before.max() + room)
+        axis.legend(loc="lower left")
+        _save(figure, path)
+
+
 def _share_scales(axes: Any, used: int) -> None:
     """One range for every accuracy and one for every loss; panels that are left over disappear."""
     across = axes.shape[1]
@@ -142,10 +169,17 @@ def _training_and_validation(axis: Any, history: Sequence[Mapping[str, Any]], me
         if before["stage"] != after["stage"]:
             axis.axvline(after["epoch"] - 0.5, color="gray", linestyle=":")
     if solved:
-        axis.set_xscale("log")
+        _logarithmic(axis)
         axis.xaxis.set_inverted(True)  # the path begins with the strongest
     else:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _logarithmic(axis: Any) -> None:
+    """Powers of ten across, as plain text: Matplotlib would have them as formulas, which STYLE does not draw."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(LogFormatter())
+    axis.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def confusion_matrix(
