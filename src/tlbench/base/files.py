@@ -52,6 +52,19 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place, where nothing may be, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_temporaries(folder: Path, age: float = 0.0) -> None:
     """Remove what writes that were killed have left in a folder, of at least an age in seconds."""
     for path in folder.glob(f"{TEMPORARY}*"):

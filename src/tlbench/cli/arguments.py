@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tlbench.base.errors import ConfigError, suggest
 from tlbench.runs import layout
+
+if TYPE_CHECKING:
+    from tlbench.config.schema import Config
 
 OUTPUTS = Path("outputs")  # where runs are looked for when no path is given
 
@@ -67,6 +70,59 @@ class RunParser(Parser):
         if len(words) == 2 and not words[-1].startswith("-"):
             return []  # after the run: images, or other data
         return super().candidates(words)
+
+
+class TrainParser(Parser):
+    """The parser of a verb that takes what `train` takes, beside flags of its own."""
+
+    def __init__(self, verb: str, description: str, *, example: str) -> None:
+        super().__init__(verb, description, example=example)
+        help_words = "settings, as for train"
+        self.add_argument("words", metavar="key=value", nargs="*", help=help_words)
+        help_own = "a folder of your own YAML, as for train"
+        self.add_argument("--config-dir", metavar="DIR", help=help_own)
+
+    def candidates(self, words: Sequence[str]) -> list[str]:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if words[-1].startswith("-") or (words[-2:-1] and words[-2] in flags):
+            return super().candidates(words)
+        from tlbench.cli import hydra
+
+        return hydra.candidates(list(words))
+
+
+def configuration(verb: str, asked: argparse.Namespace) -> "Config":
+    """What the words of a `TrainParser` compose; refused, before TensorFlow is imported, as by `train`."""
+    from tlbench.config import checks
+    from tlbench.config.compose import compose
+    from tlbench.data import augmentations, sources
+
+    cfg = compose(asked.words, asked.config_dir)
+    if cfg.resume is not None:
+        raise ConfigError(f"{verb} begins anew. Leave resume={cfg.resume} out.")
+    checks.check_stages(cfg)
+    sources.check(cfg.data)
+    augmentations.check(cfg)
+    return cfg
+
+
+def settled(cfg: "Config", asked: argparse.Namespace) -> "Config":
+    """The configuration with what recipe=auto chooses for its data; the words then say so themselves."""
+    from tlbench.config import checks
+    from tlbench.config.compose import compose
+    from tlbench.networks import hardware
+    from tlbench.training import recipes
+    from tlbench.training.train import read
+
+    if cfg.recipe != recipes.AUTO:
+        return cfg
+    hardware.prepare(cfg.device, cfg.seed, repeatable=cfg.repeatable)
+    recipe = recipes.Recipe(asked.words, lambda words: compose(words, asked.config_dir))
+    cfg, chosen = recipe.settle(cfg, len(read(cfg).splits["train"]))
+    checks.check_stages(cfg)
+    recipes.say(chosen)
+    asked.words = [*(one.word for one in chosen), *asked.words]
+    return cfg
 
 
 def _indented(lines: str) -> str:

@@ -190,8 +190,10 @@ def hidden(name: str) -> bool:
 
 
 def is_output(folder: Path) -> bool:
-    """Whether tlbench or Hydra wrote a folder: a run or a sweep, by what it holds, or a part of a run."""
+    """Whether tlbench or Hydra wrote a folder: a run, a sweep or a range test, by what it holds, or a part of a run."""
     if (folder / layout.MULTIRUN).is_file() or (folder / ".hydra").is_dir():
+        return True
+    if (folder / layout.RATES).is_file() and (folder / layout.RATES_PICTURE).is_file():
         return True
     return _is_run(folder) or (folder.name in layout.FOLDERS and _is_run(folder.parent))
 

@@ -36,6 +36,9 @@ EXPORT = "export.json"
 CLASS_NAMES = "class_names.json"
 FOLDERS = (CHECKPOINTS, PLOTS, NEW, EVALUATION, EXPORTS)
 
+# What a range test leaves.
+RATES, RATES_PICTURE = "learning_rates.csv", "learning_rates.png"
+
 # A sweep's folder: Hydra's record of the command, and what is made of its runs at the end.
 MULTIRUN = "multirun.yaml"
 TABLE, PAGE, SWEEP_CURVES = "table.md", "report.html", "curves.png"
