@@ -51,10 +51,10 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tlbench(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Answer]:
-    """Run a command in this process; the jobs of a sweep are forked."""
+    """Run a command in this process; those that it starts are forked."""
 
     def run(*words: str) -> Answer:
-        if "--multirun" in words:
+        if {"--multirun", "find-batch"} & set(words):
             monkeypatch.setattr(workers, "PYTHON", (processes.python(), *workers.PYTHON[1:]))
         capfd.readouterr()
         code = main.main(list(words))

@@ -162,6 +162,8 @@ WITHOUT = {
     "Tab: tlbench cache --pr": TENSORFLOW | SHOWS | COMPOSES,
     "Tab: tlbench bench --ti": TENSORFLOW | SHOWS | COMPOSES,
     "Tab: tlbench plugins --h": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench find-rate --lo": TENSORFLOW | SHOWS | COMPOSES,
+    "Tab: tlbench find-batch head.wi": TENSORFLOW | SHOWS - {"yaml"},
     "Tab: tlbench train head.wi": TENSORFLOW | SHOWS - {"yaml"},
     "Tab: tlbench summary backbone=mobilenetv": TENSORFLOW | SHOWS - {"yaml"},
     "cache": TENSORFLOW,

@@ -88,6 +88,19 @@ def test_bench_commands_run_or_want_nothing_but_pictures_or_weights(
     assert "train it    tlbench train" in answer.out
 
 
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[1].startswith("find-")])
+def test_commands_that_find_a_setting_run(
+    tlbench: Callable[..., Answer], command: str, photos: Path
+) -> None:
+    photos.rename("my_photos")
+    verb, *words = shlex.split(command)[1:]
+    kept = [word for word in words if not word.startswith(("backbone=", "optimizer="))]
+    short = ("--steps=20",) if verb == "find-rate" else ("--most=8",)
+    answer = tlbench(verb, *kept, *BACKBONE, "features.precision=float32", "data.test=0.3", *short)
+    assert answer.code == 0 or "no rate is suggested" in answer.err, answer.err
+    assert re.search("written to|batch_size=8", answer.out)
+
+
 @pytest.mark.parametrize("command", OF_PICTURES)
 def test_commands_of_pictures_run(
     tlbench: Callable[..., Answer], command: str, photos: Path

@@ -34,6 +34,10 @@ SECONDS = 60
         ("tlbench summary --config-dir own data=mi", "data=mine"),
         ("tlbench summary --sh", "--show"),
         ("tlbench cache --pr", "--prune"),
+        ("tlbench find-r", "find-rate"),
+        ("tlbench find-rate backbone=mobilenetv3 --st", "--steps"),
+        ("tlbench find-rate --low 1e-6 head.wi", "head.widths="),
+        ("tlbench find-batch --memory 2 backbone=mobilenetv", "backbone=mobilenetv3"),
         ("tlbench report --sort eval", "evaluation"),
     ],
 )
@@ -50,7 +54,8 @@ def test_what_is_offered(
 
 
 @pytest.mark.parametrize(
-    "line", ["tlbench train data.root=", "tlbench predict RUN ", "tlbench no "]
+    "line",
+    ["tlbench train data.root=", "tlbench predict RUN ", "tlbench no ", "tlbench find-rate --out "],
 )
 def test_where_a_path_belongs_the_shell_completes(
     tlbench: Command, line: str, monkeypatch: pytest.MonkeyPatch

@@ -149,6 +149,12 @@ class FileImages:
         return decoding.decoded(path, content, self.resize)
 
 
+def yet_to_hold(images: Images) -> int:
+    """Bytes of memory that a table will take as its images are decoded."""
+    held = images.held if isinstance(images, FileImages) else None
+    return 0 if held is None else int((~held.there).sum()) * math.prod(images.shape)
+
+
 def as_ids(digests: Sequence[bytes]) -> np.ndarray:
     """Digests of 16 bytes as one array, (images,)."""
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tlbench.base import memory
 from tlbench.base.errors import DeviceError
 from tlbench.base.muted import muted_stderr
 from tlbench.base.stopping import JOB
@@ -112,6 +113,28 @@ def prepare(device: str, seed: int, *, repeatable: bool = True) -> Machine:
         ampere = details.get("compute_capability", (0, 0)) >= (8, 0)
         return Machine("gpu", details.get("device_name", "GPU"), ampere, jit_compile=True)
     return Machine("cpu", cpu_name(), bool(BFLOAT16_FLAGS & _cpu_flags()), jit_compile=False)
+
+
+def peak_bytes(machine: Machine) -> int:
+    """The most memory that this process has held at once: of the GPU where it computes there."""
+    return _of_gpu("peak") if machine.device == "gpu" else memory.peak_bytes()
+
+
+def held_bytes(machine: Machine) -> int:
+    """The memory that it holds now."""
+    return _of_gpu("current") if machine.device == "gpu" else memory.resident_bytes()
+
+
+def forget_peak(machine: Machine) -> None:
+    """Count the most that is held from now on."""
+    if machine.device == "gpu":
+        tf.config.experimental.reset_memory_stats("GPU:0")
+    else:
+        memory.forget_peak()
+
+
+def _of_gpu(what: str) -> int:
+    return int(tf.config.experimental.get_memory_info("GPU:0")[what])
 
 
 def forget_networks() -> None:

@@ -194,18 +194,18 @@ class Crew:
 
         job.exit_code = worker.run(job.command, say)
         if job.exit_code:
-            job.last_words = _reason(job)
+            job.last_words = reason(job.exit_code, job.last_words)
             _record(job)
             log.warning("job %s failed: %s", job.name, job.last_words)
 
 
-def _reason(job: Job) -> str:
-    code = job.exit_code or 0
+def reason(code: int, last_words: str) -> str:
+    """Why a command did not end well; code: its own, or the negative number of the signal that ended its process."""
     if code == -signal.SIGKILL:
         return "killed by SIGKILL, as the system does when memory runs out"
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    return job.last_words.removeprefix("tlbench: ").removeprefix("error: ")
+    return last_words.removeprefix("tlbench: ").removeprefix("error: ")
 
 
 def _record(job: Job) -> None:

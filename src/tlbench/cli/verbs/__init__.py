@@ -11,6 +11,8 @@ from typing import Protocol
 NAMES = (
     *(
         "train",
+        "find-rate",
+        "find-batch",
         "bench",
         "inspect",
         "data",
@@ -39,7 +41,7 @@ class Verb(Protocol):
 
 def load(name: str) -> Verb:
     """The module of a verb in NAMES."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
 def usage() -> str:
@@ -47,6 +49,6 @@ def usage() -> str:
     lines = []
     for name in NAMES:
         verb = load(name)
-        lines.append(f"  {name:<9} {verb.ABOUT}")
+        lines.append(f"  {name:<10} {verb.ABOUT}")
         lines += [f"              {line}" for line in verb.EXAMPLE.strip().splitlines()]
     return "\n".join(lines)
