@@ -5,6 +5,7 @@ that benchmarks/fine_tuning.py supports.
 """
 
 import logging
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 FEW = 200  # training images below which the head alone is trained
 MANY = 20_000  # and above which every layer is
-STEPS = 500  # of fine-tuning, where the epochs' limits allow
-EPOCHS = (4, 20)
+STEPS = 300  # of fine-tuning, where the epochs' limits allow
+EPOCHS = (3, 15)
 TRANSFORMERS = re.compile(r"vit|deit|dino|siglip", re.IGNORECASE)
 
 
@@ -83,31 +84,27 @@ def choices(cfg: Config, images: int) -> list[Choice]:
 
 
 def _depth(images: int, told: str) -> list[Choice]:
+    stages = Choice("strategy=probe_finetune", "from the solved head on")
     if images > MANY:
-        return [Choice("strategy=probe_finetune", f"{told}: all layers, from the solved head on")]
-    return [Choice("strategy=last_stage", f"{told}: what lies below is computed once")]
+        return [stages, Choice("trainable=true", f"{told}: enough for all layers")]
+    return [stages, Choice("trainable=0.5", f"{told}: what lies below is computed once")]
 
 
 def _length(cfg: Config, images: int, told: str) -> list[Choice]:
-    steps = -(-images // cfg.batch_size)
+    steps = math.ceil(images / cfg.batch_size)
     least, most = EPOCHS
-    epochs = min(max(-(-STEPS // steps), least), most)
-    return [
-        Choice(
-            f"epochs={epochs}",
-            f"{steps:,} steps each for {told}; some {STEPS}, {least} to {most} epochs",
-        ),
-    ]
+    epochs = min(max(math.ceil(STEPS / steps), least), most)
+    why = f"some {STEPS} steps, {least} to {most} epochs, of {steps:,} steps each for {told}"
+    return [Choice(f"epochs={epochs}", why)]
 
 
 def _rate(cfg: Config) -> list[Choice]:
-    transformer = is_transformer(cfg)
-    rate, kind = ("5e-5", "a transformer") if transformer else ("3e-4", "convolutions")
+    rate, kind = ("1e-4", "a transformer") if is_transformer(cfg) else ("1e-3", "convolutions")
     return [
+        Choice("augment=flip", "a mirrored picture shows the same; augment=none where it does not"),
         Choice("optimizer=adamw", "weights that multiply features are kept small"),
         Choice(f"optimizer.learning_rate.trained={rate}", f"{kind}, from a solved head"),
         Choice("schedule=cosine", "ends in small steps"),
-        Choice("optimizer.layer_decay=0.8", "first layers are general and move least"),
     ]
 
 
