@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 FEW = 200  # training images below which the head alone is trained
 MANY = 20_000  # and above which every layer is
-STEPS = 300  # of fine-tuning, where the epochs' limits allow
-EPOCHS = (3, 15)
+STEPS = 150  # of fine-tuning, where the epochs' limits allow
+EPOCHS = (3, 12)
 TRANSFORMERS = re.compile(r"vit|deit|dino|siglip", re.IGNORECASE)
 
 
