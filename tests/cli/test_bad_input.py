@@ -128,6 +128,9 @@ BAD: list[tuple[tuple[str, ...], str]] = [
     # the other verbs
     (("bench", "data=digits", "--time", "soon"), "--time soon is no time."),
     (("bench", "data=image_folder", "data.root=nowhere"), "nowhere does not exist"),
+    (("soup", "nowhere"), "nowhere does not exist"),
+    (("soup", "run", "--outt", "x"), "--outt"),
+    (("soup", "{run}"), "A soup needs two runs at least"),
     (("find-rate", *MOBILENET, "head=lineer"), "Did you mean 'linear'?"),
     (
         ("find-rate", *MOBILENET, "--low", "1", "--high", "1e-3"),

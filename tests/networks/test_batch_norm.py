@@ -43,8 +43,8 @@ def test_statistics_that_lag_fail_in_evaluation_and_both_cures_help(
     """With momentum 0.999 the moving statistics of 170 steps are still near where they began."""
 
     def metrics(name: str, *settings: str) -> tuple[dict[str, Any], Answer]:
-        more = ("data.limit=500", "epochs=6", "batch_size=16", "learning_rate=0.003", *settings)
-        answer = tlbench("train", *TINY, *more, f"hydra.run.dir={name}")
+        more = ("data.limit=500", "epochs=6", "batch_size=16", "learning_rate=0.003", "keep=last")
+        answer = tlbench("train", *TINY, *more, *settings, f"hydra.run.dir={name}")
         assert answer.code == 0, answer.err
         return Run.open(Path(name)).metrics, answer
 
