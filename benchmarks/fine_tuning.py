@@ -1,6 +1,7 @@
 """What each ingredient of fine-tuning brings and costs: one row an ingredient, against the row without it, in pairs.
 
---table: pictures with the columns label and group, as a CSV; further words name the backbone, a Keras model in a file.
+--table: pictures with the columns label and group, as a CSV; --words name the backbone, a Keras model in a file. Of
+further tables the main rows alone are measured.
 Each seed is another split, which keeps groups whole, and another draw of all else; a row and the one that it is set
 against have the same. Costs are seconds of all cores for the whole command: reading, features, training, evaluation
 and saving. Without --table: scikit-learn's digits and a network of random weights, which shows that it runs and says
@@ -22,7 +23,16 @@ from typing import Any
 import measure
 import plain_keras
 
-COLUMNS = ("training", "against", "accuracy", "difference (95 %)", "macro F1", "seconds", "share")
+COLUMNS = (
+    "pictures",
+    "training",
+    "against",
+    "accuracy",
+    "difference (95 %)",
+    "macro F1",
+    "seconds",
+    "share",
+)
 PLAIN, HEAD, EXACT = "plain Keras, all layers", "head only, by Adam", "head only, exact"
 ALL, BASE, AUTO = "all layers by Adam", "exact head, then half of the layers", "recipe=auto"
 EXACTLY = "head=logistic"
@@ -34,22 +44,22 @@ TUNED = (
 
 @dataclass(frozen=True)
 class Row:
-    """A training, by what is typed, and the row that it is set against."""
+    """A training, by what is typed, and the rows that it is set against."""
 
     words: tuple[str, ...]
-    against: str | None
+    against: tuple[str, ...]
 
 
 def _on(base: str, *words: str) -> Row:
-    return Row((*ROWS[base].words, *words), base)
+    return Row((*ROWS[base].words, *words), (base,))
 
 
 ROWS: dict[str, Row] = {
-    PLAIN: Row((), None),
-    HEAD: Row(("trainable=false",), PLAIN),
-    EXACT: Row((EXACTLY, "trainable=false"), HEAD),
-    ALL: Row(("trainable=true",), PLAIN),
-    BASE: Row(TUNED, EXACT),
+    PLAIN: Row((), ()),
+    HEAD: Row(("trainable=false",), (PLAIN,)),
+    EXACT: Row((EXACTLY, "trainable=false"), (HEAD,)),
+    ALL: Row(("trainable=true",), (PLAIN,)),
+    BASE: Row(TUNED, (EXACT,)),
 }
 ROWS |= {
     "head by Adam first": _on(BASE, "head=linear"),
@@ -70,9 +80,10 @@ ROWS |= {
     "augment=standard, 8 views": _on(BASE, "augment=standard", "augment.views=8"),
     "the last epoch kept": _on(BASE, "keep=last"),
     "the least loss kept": _on(BASE, "early_stopping.monitor=val_loss"),
-    AUTO: Row(("recipe=auto",), PLAIN),
+    AUTO: Row(("recipe=auto",), (PLAIN, HEAD, EXACT)),
 }
 ROWS["SWA"] = _on("constant rate", "optimizer.swa=0.5")
+MAIN = [PLAIN, HEAD, EXACT, AUTO]
 
 
 @dataclass(frozen=True)
@@ -91,11 +102,16 @@ def main() -> None:
     args = _arguments()
     if args.tiny:
         args.seeds, args.epochs = 2, 1
+    rows, wanted = [], args.only or (MAIN if args.tiny else list(ROWS))
     with tempfile.TemporaryDirectory() as name:
-        bench = _Bench(args, Path(args.folder or name).absolute())
-        wanted = [PLAIN, HEAD, BASE, AUTO] if args.tiny else args.only or list(ROWS)
-        found = {row: [bench.trained(row, seed) for seed in range(args.seeds)] for row in wanted}
-    rows = [_row(name, found) for name in found]
+        folder = Path(args.folder or name).absolute()
+        for table in args.table or [_digits(folder / "digits", 200 if args.tiny else 1000)]:
+            bench = _Bench(args, table.absolute(), folder / table.stem)
+            found = {
+                row: [bench.trained(row, seed) for seed in range(args.seeds)] for row in wanted
+            }
+            rows += [line for name in found for line in _lines(table.stem, name, found)]
+            wanted = [row for row in wanted if row in MAIN]
     about = (
         f"{args.seeds} splits, {args.epochs} epochs of what is no recipe; means over the splits, differences in points "
         "from the same splits with Student's interval; seconds of all cores for the whole command, and their share of "
@@ -107,9 +123,8 @@ def main() -> None:
 class _Bench:
     """Trainings on one table, each kept in a folder where it is found again."""
 
-    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+    def __init__(self, args: argparse.Namespace, table: Path, folder: Path) -> None:
         self.folder, self.epochs = folder, args.epochs
-        table = (args.table or _digits(folder / "digits", 200 if args.tiny else 1000)).absolute()
         words = args.words or _random_network(args.tiny)
         self.words = [
             *("data=table", f"data.table={table}", f"data.root={table.parent}", "data.group=group"),
@@ -119,7 +134,7 @@ class _Bench:
 
     def trained(self, name: str, seed: int) -> Trained:
         """A row with one seed, now or before."""
-        record = self.folder / "records" / f"{name.replace('/', ' ')}, {seed}.json"
+        record = self.folder / f"{name.replace('/', ' ')}, {seed}.json"
         if not record.is_file():
             measure.say(f"{name}, seed {seed}")
             record.parent.mkdir(parents=True, exist_ok=True)
@@ -207,21 +222,23 @@ def _plainly(asked: dict[str, Any]) -> dict[str, float]:
     return {"accuracy": float(np.mean(taken == labels)), "macro_f1": float(macro)}
 
 
-def _row(name: str, found: dict[str, list[Trained]]) -> list[str]:
-    own, against = found[name], ROWS[name].against
-    seconds = statistics.fmean(one.seconds for one in own)
-    plain = found.get(PLAIN)
-    share = (
-        statistics.median(a.seconds / b.seconds for a, b in zip(own, plain, strict=True))
-        if plain
-        else None
-    )
-    return [
-        *(name, against or "", f"{statistics.fmean(one.accuracy for one in own):.3f}"),
-        _difference(own, found[against]) if against in found else "",
+def _lines(table: str, name: str, found: dict[str, list[Trained]]) -> list[list[str]]:
+    """A line of the table for each row that one is set against, the first with its own figures."""
+    own, plain = found[name], found.get(PLAIN)
+    pairs = zip(own, plain, strict=True) if plain else ()
+    share = [a.seconds / b.seconds for a, b in pairs]
+    figures = [
         f"{statistics.fmean(one.macro_f1 for one in own):.3f}",
-        *(f"{seconds:.0f}", "" if share is None else f"{share:.2f}"),
+        f"{statistics.fmean(one.seconds for one in own):.0f}",
+        f"{statistics.median(share):.2f}" if share else "",
     ]
+    accuracy = f"{statistics.fmean(one.accuracy for one in own):.3f}"
+    against = [other for other in ROWS[name].against if other in found] or [""]
+    lines = [
+        [table, name, other, accuracy, _difference(own, found[other]) if other else "", *figures]
+        for other in against
+    ]
+    return [lines[0], *([table, name, line[2], "", line[4], "", "", ""] for line in lines[1:])]
 
 
 def _difference(own: Sequence[Trained], other: Sequence[Trained]) -> str:
@@ -261,7 +278,7 @@ def _digits(folder: Path, count: int) -> Path:
 
 def _arguments() -> argparse.Namespace:
     parser = measure.parser(__doc__ or "")
-    parser.add_argument("--table", type=Path, help="a CSV: path, label, group")
+    parser.add_argument("--table", type=Path, nargs="+", help="CSVs: path, label, group")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument(
