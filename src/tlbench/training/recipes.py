@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 FEW = 200  # training images below which the head alone is trained
 MANY = 20_000  # and above which every layer is
-STEPS = 130  # of fine-tuning, where the epochs' limits allow
+STEPS = 150  # of fine-tuning, where the epochs' limits allow
 EPOCHS = (3, 12)
 TRANSFORMERS = re.compile(r"vit|deit|dino|siglip", re.IGNORECASE)
 
