@@ -70,18 +70,24 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_is_kept_and_validated_is_the_average_of_all_steps(
-    tlbench: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """a = w after the first step, then a = 0.9 a + 0.1 w; 9 batches an epoch, three epochs."""
-    steps: list[list[np.ndarray]] = []
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[np.ndarray]]:
+    """What trains, after each step of the trainings that follow."""
+    seen: list[list[np.ndarray]] = []
     heard = Keeper.on_train_batch_end
 
     def hear(self: Keeper, batch: int, logs: Any = None) -> None:
-        steps.append([v.numpy() for v in self.model.trainable_variables])
+        seen.append([v.numpy() for v in self.model.trainable_variables])
         heard(self, batch, logs)
 
     monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
+    return seen
+
+
+def test_what_is_kept_and_validated_is_the_average_of_all_steps(
+    tlbench: Command, steps: list[list[np.ndarray]]
+) -> None:
+    """a = w after the first step, then a = 0.9 a + 0.1 w; 9 batches an epoch, three epochs."""
     words = ("strategy=single", "batch_norm.statistics=frozen", "learning_rate=0.01")
     assert tlbench("train", *WORDS, *words).code == 0
     expected = steps[0]
@@ -97,17 +103,9 @@ def test_what_is_kept_and_validated_is_the_average_of_all_steps(
 
 
 def test_the_mean_of_the_last_steps_is_kept(
-    tlbench: Command, monkeypatch: pytest.MonkeyPatch
+    tlbench: Command, steps: list[list[np.ndarray]]
 ) -> None:
     """Of 27 steps the last third, that is after step 18; statistics are recomputed for that mean."""
-    steps: list[list[np.ndarray]] = []
-    heard = Keeper.on_train_batch_end
-
-    def hear(self: Keeper, batch: int, logs: Any = None) -> None:
-        steps.append([v.numpy() for v in self.model.trainable_variables])
-        heard(self, batch, logs)
-
-    monkeypatch.setattr(Keeper, "on_train_batch_end", hear)
     words = ("strategy=single", "keep=last", "learning_rate=0.01", "schedule=constant")
     averaged = ("optimizer.ema=null", "optimizer.swa=0.3333")
     assert tlbench("train", *WORDS, *words, *averaged).code == 0
